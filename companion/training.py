@@ -128,7 +128,7 @@ def fit(
         is the prediction.
     batches : iterable
         Pairs ``(inputs, target)``, iterated anew each epoch: a list, a ``DataLoader``, a
-        ``companion.sequences.Batches``. ``inputs`` is a tensor, a tuple or list of positional
+        ``companion.sequences.batches``. ``inputs`` is a tensor, a tuple or list of positional
         arguments, or a dict of keyword arguments. Tensors are moved to the device, whatever
         else a batch holds (a list of lengths, say) is passed on as it is.
     loss : callable

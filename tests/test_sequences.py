@@ -1,9 +1,8 @@
-"""The real series, windows, parts in time order, scaling, batches and baselines."""
+"""The real series, windows, parts in time order, scaling and baselines."""
 
 import copy
 import pickle
 import tracemalloc
-import warnings
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from statsmodels.tsa.ar_model import AutoReg
 
 from companion.sequences import (
     Autoregression,
-    Batches,
     Climatology,
     Scaler,
     Series,
@@ -339,50 +337,6 @@ def test_scaler_refuses_gaps_and_nothing():
             Scaler(0.0, 1.0).transform(values)
     with pytest.raises(ValueError, match="at least one value"):
         Scaler.fit([])
-
-
-def test_batches_hold_every_sequence_once_each_time():
-    inputs = np.arange(24.0).reshape(2, 12, 1)
-    plain = Batches(inputs, inputs[:1] * 10, size=5)
-    assert len(plain) == 3 and [x.shape[1] for x, _ in plain] == [5, 5, 2]
-    assert plain.inputs.dtype == torch.float32
-    assert torch.cat([x for x, _ in plain], 1).equal(torch.tensor(inputs, dtype=torch.float32))
-
-    def orders(seed):
-        batches = Batches(inputs, inputs[:1] * 10, size=5, seed=seed)
-        return [torch.cat([torch.cat([x[:1], y]) for x, y in batches], 1) for _ in range(3)]
-
-    first, again = orders(1), orders(1)
-    assert all(a.equal(b) for a, b in zip(first, again, strict=True))
-    assert not first[0].equal(first[1]) and not first[0].equal(orders(2)[0])
-    for epoch in first:
-        assert sorted(epoch[0, :, 0].tolist()) == list(range(12))
-        assert epoch[1].equal(epoch[0] * 10)  # targets go with their inputs
-    tokens = Batches(inputs.astype(int), inputs, size=12)
-    assert [x.dtype for x in next(iter(tokens))] == [torch.int64, torch.float32]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the views that windows gives are read-only
-        Batches(*windows(elnino(), 24)[:2], size=32)
-    with pytest.raises(ValueError, match=r"same N, got \(2, 12, 1\) and \(2, 3, 1\)"):
-        Batches(inputs, np.zeros((2, 3, 1)), size=5)
-    with pytest.raises(ValueError, match="size must be at least 1, got 0"):
-        Batches(inputs, inputs, size=0)
-    with pytest.raises(ValueError, match=r"N at least 1.* got \(2, 0, 1\) and \(2, 0, 1\)"):
-        Batches(np.zeros((2, 0, 1)), np.zeros((2, 0, 1)), size=5)
-
-
-def test_batches_take_numpys_seed_and_no_default_device():
-    inputs = torch.arange(6.0).reshape(1, 6)
-
-    def order(seed):
-        return torch.cat([x for x, _ in Batches(inputs, inputs, size=4, seed=seed)], 1)
-
-    assert order(np.int64(1)).equal(order(1))
-    with torch.device("meta"):  # a default for tensors that are made, not for what is here
-        found = order(1), order(None)
-    assert found[0].equal(order(1)) and found[1].equal(inputs)
-    with pytest.raises(TypeError, match="seed must be a whole number, got 1.5"):
-        order(1.5)
 
 
 def test_seasonal_and_constant_forecasts_by_hand():

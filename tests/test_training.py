@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
 from companion.recurrent import RNN
-from companion.sequences import Batches
+from companion.sequences import batches
 from companion.training import History, evaluate, fit
 
 quiet = functools.partial(fit, progress=False)
@@ -759,6 +759,6 @@ def test_two_processes_train_as_one_that_averages_gradients(tmp_path):
 def test_batches_of_the_companion_train_a_recurrent_network():
     x = torch.randn(12, 40, 1, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
-    batches = Batches(x, x.cumsum(0), size=16, seed=0)
-    history = quiet(Forecaster(), batches, mse_loss, epochs=30, learning_rate=0.02, clip=1.0)
+    data = batches(x, x.cumsum(0), size=16, seed=0)
+    history = quiet(Forecaster(), data, mse_loss, epochs=30, learning_rate=0.02, clip=1.0)
     assert history.loss[-1] < 0.5 * history.loss[0]

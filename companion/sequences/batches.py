@@ -1,74 +1,419 @@
-"""Batches of sequences, time first."""
+"""Batches of sequences, time first: of equal length, or padded up to it, with masks and lengths."""
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from companion._checks import at_least
 
-__all__ = ["Batches"]
+__all__ = ["MaskedLoss", "batches", "mask", "pad"]
 
 
-class Batches:
-    """Cut inputs and targets of shape (T, N, ...) into batches along their second axis.
+def batches(
+    inputs, targets=None, *, size, seed=None, bucket=1, steps=None, padding=0, packed=False
+):
+    """Cut sequences into batches, padded where their lengths differ.
 
-    Can be iterated again and again, as ``companion.training.fit`` needs; each time in a new
-    order if ``seed`` is given, else in the order of the windows.
+    The result can be iterated again and again, as ``companion.training.fit`` needs; ``len`` of it
+    is the number of batches. Each is made when it is asked for, so padding costs the memory of
+    one batch. What comes depends on what went in:
+
+    ==================================== ===================== ===================================
+    inputs                               targets               each batch
+    ==================================== ===================== ===================================
+    array (T, N, ...): equal lengths     array (T', N, ...)    ``x, target``, cut along N
+    the same                             array (N,): one each  ``x, target``
+    list of N sequences of any lengths   list alike: per step  ``{"x", "lengths"}, (target, mask)``
+    the same                             array (N, ...)        ``{"x", "lengths"}, target``
+    the same, with ``packed``            list alike            ``PackedSequence``, its targets in a
+                                                               row
+    ==================================== ===================== ===================================
+
+    Without targets, each batch is the first half alone. ``x`` is (T, B, ...) with the batch's own
+    T; ``lengths`` is a list, which ``fit`` leaves on the CPU, where packing wants it; ``mask`` is
+    (T, B), True at the real steps. ``MaskedLoss`` takes the pair ``(target, mask)``. Targets are
+    padded with NaN (whole numbers with -100, which ``cross_entropy`` leaves out): a loss that
+    forgets the mask does not go unnoticed.
+
+    **When to bucket.** With lengths that differ much, ``bucket`` saves most of the padding, and
+    with it time. Leave it at 1 where the order must be the given one (predictions), where the
+    lengths hardly differ, or where the length tells of the target: batches of like sequences are
+    then less alike than chance would make them, and steps get noisier.
 
     Parameters
     ----------
-    inputs, targets : Tensor of shape (T, N, ...), array alike
-        Time first; the two may differ in T. Arrays become tensors, floating ones of torch's
-        default dtype.
+    inputs : Tensor, array or list
+        As in the table. A sequence of a list holds whole numbers (token ids) or is (T_i, D).
+        Arrays become tensors, floating ones of torch's default dtype.
+    targets : Tensor, array or list, optional
+        As in the table. A list of plain numbers, such as one label a sequence, counts as an array.
     size : int
-        Sequences in a batch; the last batch may be smaller.
+        Sequences in a batch; one batch may be smaller.
     seed : int, optional
         Shuffle, by a generator of its own: the same seed gives the same sequence of orders.
         **The generator goes on from where it stopped**: a second training with the same object
-        sees other orders than the first did. Make a new ``Batches`` to repeat a training.
+        sees other orders than the first did. Make it anew to repeat a training. Without a seed
+        the order is always the same.
+    bucket : int
+        Sort the sequences of this many batches by length together, then cut them. The padding of
+        these batches is at most ``size`` times (longest - shortest) in all. Which sequences meet,
+        and the batches' order, are shuffled anew each time if there is a seed.
+    steps : int, optional
+        A pre-set number of steps for every batch: shorter sequences are padded, **longer ones lose
+        their ends**. By default the longest of each batch decides and nothing is cut.
+    padding : number
+        What stands in ``x`` past a sequence's end; 0 is a ``Vocabulary``'s padding.
+    packed : bool
+        Whether to give PyTorch's ``PackedSequence``, which holds no padding; for ``torch.nn``'s
+        own layers.
+
+    Returns
+    -------
+    iterable
+        The batches.
 
     Raises
     ------
     TypeError
-        If ``size`` or ``seed`` is no whole number.
+        If ``inputs`` is neither array nor list, sequences hold no numbers, or ``size``,
+        ``seed``, ``bucket`` or ``steps`` is no whole number.
     ValueError
-        If inputs and targets hold different numbers of sequences, or none; if ``size`` is below
-        1 or ``seed`` below 0.
+        If there is no sequence, an empty one, one whose vectors are of another size, or one whose
+        target has another length; if there are more or fewer targets than sequences; if ``size``,
+        ``bucket`` or ``steps`` is below 1 or ``seed`` below 0; if an option for a list comes with
+        an array.
 
     Examples
     --------
-    >>> batches = Batches(torch.zeros(5, 10, 1), torch.zeros(1, 10, 1), size=4)
-    >>> [tuple(inputs.shape) for inputs, targets in batches]
+    >>> even = batches(torch.zeros(5, 10, 1), torch.zeros(1, 10, 1), size=4)
+    >>> [tuple(x.shape) for x, target in even]
     [(5, 4, 1), (5, 4, 1), (5, 2, 1)]
+    >>> ragged = batches([[7, 8, 9], [5]], [0, 1], size=2)
+    >>> for inputs, target in ragged:
+    ...     print(inputs["x"].tolist(), inputs["lengths"], target.tolist())
+    [[7, 5], [8, 0], [9, 0]] [3, 1] [0, 1]
+    """
+    if isinstance(inputs, list):
+        return _Ragged(inputs, targets, size, seed, bucket, steps, padding, packed)
+    if not hasattr(inputs, "shape"):
+        raise TypeError(
+            "inputs must be an array (T, N, ...) or a list of sequences, "
+            f"got {type(inputs).__name__}"
+        )
+    if (bucket, steps, padding, packed) != (1, None, 0, False):
+        raise ValueError(
+            "bucket, steps, padding and packed must come with a list of sequences, got an array: "
+            "its sequences are equally long"
+        )
+    return _Even(inputs, targets, size, seed)
+
+
+def pad(sequences, padding=0, steps=None):
+    """Put sequences of any lengths side by side.
+
+    Parameters
+    ----------
+    sequences : list of N sequences
+        Of whole numbers, or of shape (T_i, D).
+    padding : number
+        What stands past a sequence's end.
+    steps : int, optional
+        T; by default the longest length. Longer sequences lose their ends.
+
+    Returns
+    -------
+    x : Tensor of shape (T, N) or (T, N, D)
+        Column ``n`` is sequence ``n``, then padding.
+    lengths : list of N int
+        Each sequence's number of steps in ``x``.
+
+    Raises
+    ------
+    TypeError
+        If ``sequences`` is no list, or holds no numbers.
+    ValueError
+        If there is no sequence, an empty one, or one whose vectors are of another size; if
+        ``steps`` is below 1.
+
+    Examples
+    --------
+    >>> x, lengths = pad([[7, 8, 9], [5]])
+    >>> x.tolist(), lengths
+    ([[7, 5], [8, 0], [9, 0]], [3, 1])
+    """
+    if not isinstance(sequences, list):
+        raise TypeError(f"sequences must be a list, got {type(sequences).__name__}")
+    steps = None if steps is None else at_least("steps", steps, 1)
+    everyone = torch.arange(len(sequences), device="cpu")
+    x, lengths, _ = _Joined("sequences", sequences).padded(everyone, padding, steps)
+    return x, lengths
+
+
+def mask(lengths, steps=None, device=None):
+    r"""Tell real steps from padding.
+
+    .. math:: m_{tb} = 1 \text{ if } t < \ell_b, \text{ else } 0
+
+    Parameters
+    ----------
+    lengths : sequence of B int
+        Each sequence's number of real steps, which may be 0.
+    steps : int, optional
+        T; by default the longest length.
+    device : torch.device, optional
+        Where the mask is wanted; the CPU by default.
+
+    Returns
+    -------
+    Tensor of shape (T, B), bool
+        True at the real steps.
+
+    Raises
+    ------
+    TypeError
+        If ``lengths`` are no whole numbers.
+    ValueError
+        If ``lengths`` are none, not of shape (B,), negative, or longer than ``steps``.
+
+    Examples
+    --------
+    >>> mask([3, 1]).int().tolist()
+    [[1, 1], [1, 0], [1, 0]]
+    """
+    lengths = torch.as_tensor(lengths, device="cpu")
+    if lengths.ndim != 1 or not len(lengths):
+        raise ValueError(f"lengths must be one number a sequence, got shape {tuple(lengths.shape)}")
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths must be whole numbers, got dtype {lengths.dtype}")
+    longest = int(lengths.max())
+    steps = longest if steps is None else at_least("steps", steps, 0)
+    if lengths.min() < 0 or longest > steps:
+        raise ValueError(f"lengths must lie from 0 to T = {steps}, got {lengths.tolist()}")
+    return (torch.arange(steps, device="cpu")[:, None] < lengths).to(device or "cpu")
+
+
+class MaskedLoss:
+    r"""Average a loss over the real steps alone.
+
+    .. math:: L = \frac{\sum_{t,b} m_{tb} L_{tb}}{\sum_{t,b} m_{tb}}
+
+    The real steps are picked out before the loss sees them, so nothing that stands in the padding,
+    NaN included, reaches the value or a gradient. A batch that is all padding has loss 0 and
+    count 0 (and ``fit`` refuses it), where a division by the count would give NaN.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(prediction, target)``, the mean over its first axis, such as
+        ``torch.nn.functional.cross_entropy``.
+
+    Raises
+    ------
+    TypeError
+        If ``loss`` is not callable; when called, if ``target`` is no pair.
+    ValueError
+        When called, if prediction, target and mask do not agree in (T, B), or a floating target
+        has another shape than the prediction.
+
+    Examples
+    --------
+    >>> loss = MaskedLoss(torch.nn.functional.mse_loss)
+    >>> prediction = torch.tensor([[1.0, 2.0], [3.0, float("nan")]])
+    >>> mean, count = loss(prediction, (torch.zeros(2, 2), mask([2, 1])))
+    >>> mean.item(), count  # (1 + 4 + 9) / 3
+    (4.666666507720947, 3)
     """
 
-    def __init__(self, inputs, targets, size, seed=None):
-        self.inputs, self.targets = _tensor(inputs), _tensor(targets)
-        self.size = at_least("size", size, 1)
+    def __init__(self, loss):
+        if not callable(loss):
+            raise TypeError(f"loss must be callable, got {loss!r}")
+        self.loss = loss
+
+    def __call__(self, prediction, target):
+        """Return the mean over the real steps, and the number of target values it is a mean of.
+
+        Parameters
+        ----------
+        prediction : Tensor of shape (T, B, ...)
+            Of every step.
+        target : pair of Tensor
+            The targets, (T, B, ...), and the mask, (T, B), as ``batches`` yields them.
+
+        Returns
+        -------
+        mean : Tensor
+            A scalar.
+        count : int
+            Number of real values in ``target``.
+        """
+        if not isinstance(target, (tuple, list)) or len(target) != 2:
+            raise TypeError(f"target must be a pair (target, mask), got {type(target).__name__}")
+        target, real = target
+        shapes = [tuple(part.shape[:2]) for part in (prediction, target)]
+        if real.dtype != torch.bool or shapes != [tuple(real.shape)] * 2:
+            raise ValueError(
+                f"mask must be (T, B) of bool, as prediction {shapes[0]} and target {shapes[1]}, "
+                f"got {tuple(real.shape)} of {real.dtype}"
+            )
+        if target.is_floating_point():
+            if prediction.shape != target.shape:  # (n, 1) against (n,) would broadcast
+                raise ValueError(
+                    "prediction and target must have the same shape, "
+                    f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
+                )
+            target = target.to(prediction.dtype)
+        prediction, target = prediction[real], target[real]
+        if not len(target):
+            return prediction.sum(), 0  # of nothing: 0, with a gradient of zeros
+        return self.loss(prediction, target), target.numel()
+
+
+class _Batches:
+    """Go through ``count`` sequences, ``size`` at a time."""
+
+    def __init__(self, count, size, seed):
+        self.count, self.size = count, at_least("size", size, 1)
         self.generator = None
         if seed is not None:
             self.generator = torch.Generator().manual_seed(at_least("seed", seed, 0))
-        shapes = tuple(self.inputs.shape), tuple(self.targets.shape)
-        if min(map(len, shapes)) < 2 or not shapes[0][1] == shapes[1][1] > 0:
-            raise ValueError(
-                "inputs and targets must be (T, N, ...), N at least 1, with the same N, "
-                f"got {shapes[0]} and {shapes[1]}"
-            )
 
     def __len__(self):
-        return -(-self.inputs.shape[1] // self.size)
+        return -(-self.count // self.size)
 
     def __iter__(self):
-        count = self.inputs.shape[1]
-        order = torch.arange(count, device="cpu")  # whatever the default device is
-        if self.generator is not None:
-            order = torch.randperm(count, generator=self.generator, device="cpu")
-        for chosen in order.split(self.size):
-            yield self.inputs[:, chosen], self.targets[:, chosen]
+        return map(self.batch, self.groups())
+
+    def groups(self):
+        """Return which sequences go together."""
+        return self.order(self.count).split(self.size)
+
+    def order(self, count):
+        if self.generator is None:
+            return torch.arange(count, device="cpu")  # whatever the default device is
+        return torch.randperm(count, generator=self.generator, device="cpu")
 
 
-def _tensor(values):
-    if isinstance(values, torch.Tensor):
+class _Even(_Batches):
+    """Batches of sequences of equal length."""
+
+    def __init__(self, inputs, targets, size, seed):
+        self.inputs = _tensor("inputs", inputs)
+        shape = tuple(self.inputs.shape)
+        if len(shape) < 2 or not shape[1]:
+            raise ValueError(f"inputs must be (T, N, ...), N at least 1, got {shape}")
+        super().__init__(shape[1], size, seed)
+        self.targets = None if targets is None else _tensor("targets", targets)
+        if targets is not None:
+            shape = tuple(self.targets.shape)
+            if shape[min(1, len(shape) - 1) :][:1] != (self.count,):
+                raise ValueError(
+                    "targets must be (T, N, ...) or (N,) with the same N as inputs "
+                    f"{tuple(self.inputs.shape)}, got {shape}"
+                )
+
+    def batch(self, chosen):
+        x = self.inputs[:, chosen]
+        if self.targets is None:
+            return x
+        one_each = self.targets.ndim == 1
+        return x, self.targets[chosen] if one_each else self.targets[:, chosen]
+
+
+class _Ragged(_Batches):
+    """Batches of sequences of unequal lengths."""
+
+    def __init__(self, inputs, targets, size, seed, bucket, steps, padding, packed):
+        self.inputs = _Joined("inputs", inputs)
+        super().__init__(len(inputs), size, seed)
+        self.bucket = at_least("bucket", bucket, 1)
+        self.steps = None if steps is None else at_least("steps", steps, 1)
+        self.padding, self.packed = padding, packed
+        per_step = isinstance(targets, list) and len(targets) > 0 and np.ndim(targets[0]) > 0
+        self.targets = None
+        if per_step:
+            self.targets = _Joined("targets", targets)
+            self.target_padding = float("nan")
+            if not self.targets.values.is_floating_point():
+                self.targets.values, self.target_padding = self.targets.values.long(), -100
+        elif targets is not None:
+            self.targets = _tensor("targets", targets)
+        self.per_step = per_step
+        if targets is not None and len(targets) != self.count:
+            raise ValueError(
+                f"targets must be as many as inputs, {self.count}, got {len(targets)}"
+            )
+        if per_step:
+            other = (self.inputs.lengths != self.targets.lengths).nonzero()
+            if len(other):
+                i = int(other[0])
+                expected, got = (int(part.lengths[i]) for part in (self.inputs, self.targets))
+                raise ValueError(
+                    f"targets[{i}] must have {expected} steps as inputs[{i}] has, got {got}"
+                )
+
+    def groups(self):
+        if self.bucket == 1:
+            return super().groups()
+        groups = []
+        for pool in self.order(self.count).split(self.size * self.bucket):
+            groups += pool[self.inputs.lengths[pool].argsort(stable=True)].split(self.size)
+        return [groups[i] for i in self.order(len(groups))]
+
+    def batch(self, chosen):
+        x, lengths, real = self.inputs.padded(chosen, self.padding, self.steps)
+        inputs = {"x": x, "lengths": lengths}
+        if self.packed:
+            inputs = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        if self.targets is None:
+            return inputs
+        if not self.per_step:
+            return inputs, self.targets[chosen]
+        target, _, _ = self.targets.padded(chosen, self.target_padding, self.steps)
+        if self.packed:
+            return inputs, pack_padded_sequence(target, lengths, enforce_sorted=False).data
+        return inputs, (target, real.to(target.device))
+
+
+class _Joined:
+    """Sequences one behind the other in one tensor: so they take no padding's memory."""
+
+    def __init__(self, name, sequences):
+        if not sequences:
+            raise ValueError(f"{name} must hold at least one sequence, got none")
+        parts = [_tensor(f"{name}[{i}]", part) for i, part in enumerate(sequences)]
+        for i, part in enumerate(parts):
+            if not part.ndim or not len(part):
+                raise ValueError(f"{name}[{i}] must hold at least one step, got {sequences[i]!r}")
+            if part.shape[1:] != parts[0].shape[1:]:
+                raise ValueError(
+                    f"{name}[{i}] must have steps of shape {tuple(parts[0].shape[1:])} as "
+                    f"{name}[0] has, got {tuple(part.shape[1:])}"
+                )
+        self.values = torch.cat(parts)
+        self.lengths = torch.tensor([len(part) for part in parts], device="cpu")
+        self.starts = self.lengths.cumsum(0) - self.lengths
+
+    def padded(self, chosen, padding, steps):
+        """Return the chosen sequences as (T, B, ...), their lengths and their mask."""
+        lengths = self.lengths[chosen]
+        if steps is not None:
+            lengths = lengths.clamp(max=steps)
+        real = mask(lengths, steps)
+        t = torch.arange(len(real), device="cpu")[:, None]
+        x = self.values[self.starts[chosen] + torch.minimum(t, lengths - 1)]
+        past = ~real.reshape(real.shape + (1,) * (x.ndim - 2))
+        return x.masked_fill(past.to(x.device), padding), lengths.tolist(), real
+
+
+def _tensor(name, values):
+    if isinstance(values, Tensor):
         return values
-    values = np.asarray(values)
-    floating = np.issubdtype(values.dtype, np.floating)
-    return torch.tensor(values, dtype=torch.get_default_dtype() if floating else None)
+    try:
+        values = np.asarray(values)
+        floating = np.issubdtype(values.dtype, np.floating)
+        return torch.tensor(values, dtype=torch.get_default_dtype() if floating else None)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must hold numbers (a Vocabulary turns words into them), got {values!r:.60}"
+        ) from error

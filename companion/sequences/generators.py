@@ -1,0 +1,800 @@
+"""Sequences made from a seed, whose truth is known: balls, DNA, brackets, sentences.
+
+A seed is a whole number or a ``numpy.random.Generator``; the same number gives the same data. A
+generator goes on from where it stands.
+"""
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from companion._checks import at_least
+
+__all__ = ["DNA", "Balls", "Brackets", "Grammar", "Site", "bouncing_ball", "brackets", "dna"]
+
+BASES = "ACGT"
+PAIRS = ("()", "[]", "{}", "<>")
+
+
+# ------------------------------------------------------------------------------------ balls
+
+
+class Balls(NamedTuple):
+    """Balls in a box of one by one, by their coordinates; ``frames`` draws them.
+
+    The origin is the lower left corner; x runs to the right, y up. The unit of length is the
+    box's side, the unit of time a step.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (T, B, balls, 2), float64
+        Centres (x, y), in sides.
+    velocities : ndarray of shape (T, B, balls, 2), float64
+        In sides a step.
+    radius : float
+        Of every ball, in sides; centres stay this far from the walls.
+    gravity : ndarray of shape (B,), float64
+        Downward acceleration in each sequence, in sides a step squared.
+    """
+
+    positions: np.ndarray
+    velocities: np.ndarray
+    radius: float
+    gravity: np.ndarray
+
+    def frames(self, size=32):
+        """Draw every step as a picture of light discs on a dark ground.
+
+        A pixel's value is, to a good approximation, the share of it that a disc covers, so a
+        ball that moves by a fraction of a pixel changes the picture. Where discs overlap the
+        larger value counts.
+
+        Parameters
+        ----------
+        size : int
+            Pixels along a side; H = W = ``size``.
+
+        Returns
+        -------
+        ndarray of shape (T, B, H, W), float32
+            Values from 0 to 1. Row 0 is the **top** of the box, as in every picture.
+
+        Raises
+        ------
+        TypeError
+            If ``size`` is no whole number.
+        ValueError
+            If it is below 2.
+
+        Examples
+        --------
+        >>> bouncing_ball(count=3, steps=5, seed=0).frames(size=16).shape
+        (5, 3, 16, 16)
+        """
+        size = at_least("size", size, 2)
+        steps, count, balls, _ = self.positions.shape
+        centres = (np.arange(size) + 0.5) / size  # of the pixels
+        pictures = np.zeros((steps, count, size, size), dtype=np.float32)
+        for picture, at in zip(pictures, self.positions, strict=True):
+            for ball in range(balls):  # one step, one ball: (B, H, W) at a time
+                across = centres - at[:, ball, :1]
+                up = centres[::-1] - at[:, ball, 1:]
+                distance = np.hypot(across[:, None, :], up[:, :, None])
+                covered = np.clip(0.5 + size * (self.radius - distance), 0, 1)
+                np.maximum(picture, covered, out=picture, casting="same_kind")
+        return pictures
+
+
+def bouncing_ball(count, steps, *, balls=1, radius=0.1, speed=0.05, gravity=0.0, seed):
+    r"""Let balls fly in a box, with elastic walls.
+
+    Between two walls a coordinate follows
+
+    .. math:: y(t) = y_0 + v_0 t - \tfrac12 g t^2 ,
+
+    and at a wall its velocity changes sign. Both coordinates are periodic, with a period known in
+    closed form, so a step is exact however many walls the ball meets in it, and errors do not
+    add up: :math:`\tfrac12 |v|^2 + g y` keeps its value.
+
+    Parameters
+    ----------
+    count : int
+        Sequences, B.
+    steps : int
+        Steps in each, T; the first shows the start.
+    balls : int
+        Balls in each sequence. They **pass through each other**.
+    radius : float
+        Of every ball, in sides of the box, above 0 and below a half.
+    speed : float or array of shape (B,)
+        Of every ball at the start, in sides a step, above 0. Its direction is drawn uniformly,
+        and its place from all that the walls leave.
+    gravity : float or array of shape (B,)
+        Downward acceleration, in sides a step squared, at least 0.
+    seed : int or Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    Balls
+        Positions and velocities of shape (T, B, balls, 2).
+
+    Raises
+    ------
+    TypeError
+        If ``count``, ``steps``, ``balls`` or ``seed`` is no whole number.
+    ValueError
+        If an argument lies outside its range, or ``speed`` or ``gravity`` has another shape.
+
+    Examples
+    --------
+    >>> ball = bouncing_ball(count=3, steps=5, gravity=0.01, seed=0)
+    >>> ball.positions.shape, bool((ball.positions >= ball.radius).all())
+    ((5, 3, 1, 2), True)
+    """
+    shape = at_least("count", count, 1), at_least("balls", balls, 1)
+    radius = float(_in_range("radius", radius, 0, 0.5, ends=False))
+    speed = _for_each("speed", _in_range("speed", speed, 0, np.inf, ends=False), shape[0])
+    gravity = _for_each("gravity", _in_range("gravity", gravity, 0, np.inf), shape[0])
+    rng, room = _generator(seed), 1 - 2 * radius
+    times = np.arange(at_least("steps", steps, 1))[:, None, None]
+
+    start = room * rng.random((*shape, 2))
+    angle = 2 * np.pi * rng.random(shape)
+    velocity = speed[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], -1)
+    level = _bounce(times, start[..., 0], velocity[..., 0], 0.0, room)
+    upright = _bounce(times, start[..., 1], velocity[..., 1], gravity[:, None], room)
+    positions, velocities = (np.stack(both, -1) for both in zip(level, upright, strict=True))
+    return Balls(radius + positions, velocities, radius, gravity)
+
+
+def _bounce(times, y, v, gravity, room):
+    """Height above the lower wall and velocity at the given times, all walls elastic.
+
+    A ball goes up from the lower wall, turns (at the upper wall, or where gravity stops it), and
+    comes down as it went up: the fall is the rise with time reversed.
+    """
+    v = np.where(v == 0, 1e-150, v)  # a ball at rest has no period
+    at_floor = np.sqrt(v**2 + 2 * gravity * y)  # its speed there, by the energy
+    at_top = np.sqrt(np.maximum(at_floor**2 - 2 * gravity * room, 0))
+    height = np.divide(at_floor**2, 2 * gravity, out=np.full(v.shape, np.inf), where=gravity > 0)
+    # time = 2 * height / (first + last speed): right without gravity too
+    rise = 2 * np.minimum(height, room) / (at_floor + at_top)
+    passed = 2 * y / (at_floor + np.abs(v))  # since it left the floor, were it going up
+    phase = (np.where(v > 0, passed, -passed) + times) % (2 * rise)
+    falls = phase > rise
+    phase = np.where(falls, 2 * rise - phase, phase)
+    now = at_floor - gravity * phase
+    above = at_floor * phase - gravity * phase**2 / 2
+    return np.clip(above, 0, room), np.where(falls, -now, now)  # rounding may pass a wall
+
+
+# -------------------------------------------------------------------------------------- DNA
+
+
+class Site(NamedTuple):
+    """Where a motif was planted.
+
+    Attributes
+    ----------
+    sequence : int
+        Index of the sequence.
+    start : int
+        Index of the first base.
+    motif : int
+        Index of the motif.
+    strand : int
+        1 as given, -1 as its reverse complement.
+    """
+
+    sequence: int
+    start: int
+    motif: int
+    strand: int
+
+
+class DNA(NamedTuple):
+    """Generated DNA and the truth about it.
+
+    Attributes
+    ----------
+    sequences : list of str
+        B strings of T letters.
+    codes : ndarray of shape (T, B), int64
+        The same bases as numbers, 0 to 3 for A, C, G, T.
+    labels : ndarray of shape (T, B), int64
+        0 where a base is background, k + 1 where it belongs to a planted motif k.
+    sites : list of Site
+        What was planted, by sequence and start.
+    """
+
+    sequences: list
+    codes: np.ndarray
+    labels: np.ndarray
+    sites: list
+
+
+def dna(
+    count,
+    length,
+    motifs=(),
+    *,
+    share=1.0,
+    mutation=0.0,
+    reverse_complement=0.0,
+    composition=(0.25, 0.25, 0.25, 0.25),
+    seed,
+):
+    """Draw DNA with motifs planted in it.
+
+    The background's bases are independent of one another. A sequence holds each motif once or not
+    at all; planted motifs never overlap, and all ways to place them are equally likely. A motif
+    may also occur in the background by chance: labels and sites tell of the planted ones.
+
+    Parameters
+    ----------
+    count : int
+        Sequences, B.
+    length : int
+        Bases in each, T.
+    motifs : list of str, or of arrays of shape (W, 4)
+        Each a consensus such as ``"TATAAT"``, or a position weight matrix, whose row i holds the
+        probabilities of A, C, G and T at the motif's i-th place.
+    share : float
+        Probability that a sequence holds a motif, for each on its own.
+    mutation : float
+        Probability that a planted base is replaced by another one, all three alike.
+    reverse_complement : float
+        Probability that a motif is planted as it reads on the other strand: backwards, with A for
+        T and C for G.
+    composition : array of shape (4,)
+        Probabilities of A, C, G and T in the background.
+    seed : int or Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    DNA
+        ``(sequences, codes, labels, sites)``.
+
+    Raises
+    ------
+    TypeError
+        If ``count``, ``length`` or ``seed`` is no whole number.
+    ValueError
+        If a motif has other letters than ACGT or is no matrix of probabilities, the motifs
+        together are longer than a sequence, or another argument lies outside its range.
+
+    References
+    ----------
+    Stormo (2000), DNA binding sites: representation and discovery, for position weight matrices.
+
+    Examples
+    --------
+    >>> found = dna(count=1, length=20, motifs=["TATAAT"], seed=1)
+    >>> site = found.sites[0]
+    >>> found.sequences[0][site.start : site.start + 6]
+    'TATAAT'
+    """
+    count, length = at_least("count", count, 1), at_least("length", length, 1)
+    for name, value in (
+        ("share", share),
+        ("mutation", mutation),
+        ("reverse_complement", reverse_complement),
+    ):
+        _in_range(name, value, 0, 1)
+    composition = _probabilities("composition", composition, (4,))
+    matrices = [_motif(f"motifs[{k}]", motif) for k, motif in enumerate(_listed(motifs))]
+    widths = np.array([len(matrix) for matrix in matrices], dtype=int)
+    if widths.sum() > length:
+        raise ValueError(f"motifs must fit into length {length} together, got {widths.sum()} bases")
+    rng = _generator(seed)
+    codes = rng.choice(4, size=(length, count), p=composition)
+    labels = np.zeros((length, count), dtype=np.int64)
+    sites = []
+    for b in range(count):
+        chosen = rng.permutation(np.flatnonzero(rng.random(len(matrices)) < share))
+        # m motifs and the free bases between them make a row of this many places
+        places = length - widths[chosen].sum() + len(chosen)
+        slots = np.sort(rng.choice(places, size=len(chosen), replace=False))
+        before = np.cumsum(widths[chosen]) - widths[chosen] - np.arange(len(chosen))
+        for k, start in zip(chosen.tolist(), (slots + before).tolist(), strict=True):
+            bases = _draw(matrices[k], rng)
+            strand = -1 if rng.random() < reverse_complement else 1
+            bases = 3 - bases[::-1] if strand < 0 else bases  # A and T, C and G add up to 3
+            changed = rng.random(len(bases)) < mutation
+            bases = (bases + changed * rng.integers(1, 4, len(bases))) % 4
+            codes[start : start + len(bases), b] = bases
+            labels[start : start + len(bases), b] = k + 1
+            sites.append(Site(b, start, k, strand))
+    letters = np.frombuffer(BASES.encode(), dtype=np.uint8)[codes.T]
+    return DNA([row.tobytes().decode() for row in letters], codes, labels, sites)
+
+
+def _listed(motifs):
+    if isinstance(motifs, str):  # its letters would pass as motifs
+        raise ValueError(f"motifs must be a list of motifs, got {motifs!r}")
+    return list(motifs)
+
+
+def _motif(name, motif):
+    """The motif as a matrix of shape (W, 4); a consensus has a single 1 in each row."""
+    if not isinstance(motif, str):
+        return _probabilities(name, motif, (None, 4))
+    if not motif or set(motif) - set(BASES):
+        raise ValueError(f"{name} must be letters of {BASES}, got {motif!r}")
+    return np.eye(4)[[BASES.index(base) for base in motif]]
+
+
+def _draw(matrix, rng):
+    """One base for each row, by inverting the row's cumulative probabilities."""
+    return (rng.random((len(matrix), 1)) >= matrix.cumsum(1)[:, :-1]).sum(1)
+
+
+# --------------------------------------------------------------------------------- brackets
+
+
+class Brackets(NamedTuple):
+    """Strings of brackets and whether they are balanced.
+
+    Attributes
+    ----------
+    strings : list of str
+        All of one length.
+    balanced : ndarray of shape (count,), bool
+        Whether every bracket is closed by one of its kind, in the right order.
+    corrupted : ndarray of shape (count,), int64
+        Index of the one bracket that was replaced; -1 in a balanced string.
+    """
+
+    strings: list
+    balanced: np.ndarray
+    corrupted: np.ndarray
+
+
+def brackets(count, length, *, kinds=1, depth=None, corrupt=0.0, seed):
+    r"""Draw balanced strings of brackets, all equally likely, and spoil some of them.
+
+    With :math:`N(r, h)` ways to end balanced from :math:`h` open brackets in :math:`r` more steps,
+    never above the greatest depth, the next bracket opens with probability
+
+    .. math:: \frac{N(r-1, h+1)}{N(r-1, h+1) + N(r-1, h-1)} ,
+
+    which makes every allowed order of opening and closing equally likely; the kinds of the
+    brackets are drawn uniformly.
+
+    Parameters
+    ----------
+    count : int
+        How many strings.
+    length : int
+        Brackets in each; even.
+    kinds : int
+        Kinds of brackets, 1 to 4: ``()``, ``[]``, ``{}``, ``<>``.
+    depth : int, optional
+        Most brackets open at a time; without it, as many as the length allows. The table of
+        counts takes length times depth numbers.
+    corrupt : float
+        Probability that a string is corrupted: one bracket, drawn uniformly, is replaced by
+        another one of the 2 ``kinds``, all alike. The result is never balanced.
+    seed : int or Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    Brackets
+        ``(strings, balanced, corrupted)``.
+
+    Raises
+    ------
+    TypeError
+        If ``count``, ``length``, ``kinds``, ``depth`` or ``seed`` is no whole number.
+    ValueError
+        If ``length`` is odd, or another argument lies outside its range.
+
+    Examples
+    --------
+    >>> brackets(count=3, length=6, kinds=2, depth=1, seed=0).strings
+    ['()[]()', '()[]()', '()()()']
+    """
+    count, length = at_least("count", count, 1), at_least("length", length, 2)
+    kinds = at_least("kinds", kinds, 1)
+    if kinds > len(PAIRS):
+        raise ValueError(f"kinds must be at most {len(PAIRS)}, got {kinds}")
+    if length % 2:
+        raise ValueError(f"length must be even, got {length}")
+    depth = length // 2 if depth is None else min(at_least("depth", depth, 1), length // 2)
+    _in_range("corrupt", corrupt, 0, 1)
+    rng = _generator(seed)
+
+    opens = _opening(length, depth)
+    rows = np.arange(count)
+    height = np.zeros(count, dtype=int)
+    still_open = np.zeros((count, depth), dtype=np.int8)  # the kinds, innermost last
+    codes = np.empty((count, length), dtype=np.int8)  # 2 * kind, + 1 for a closing one
+    for t in range(length):
+        up = rng.random(count) < opens[t, height]
+        height = np.where(up, height, height - 1)
+        still_open[rows[up], height[up]] = rng.integers(kinds, size=int(up.sum()))
+        codes[:, t] = 2 * still_open[rows, height] + ~up
+        height = np.where(up, height + 1, height)
+
+    # Another symbol in one place cannot be balanced: it leaves one side with two brackets
+    # more, or it keeps all partners and one pair has two kinds.
+    spoilt = rng.random(count) < corrupt
+    corrupted = np.where(spoilt, rng.integers(length, size=count), -1)
+    here = rows[spoilt], corrupted[spoilt]
+    codes[here] = (codes[here] + rng.integers(1, 2 * kinds, size=len(here[0]))) % (2 * kinds)
+    letters = np.frombuffer("".join(PAIRS).encode(), dtype=np.uint8)[codes]
+    return Brackets([row.tobytes().decode() for row in letters], ~spoilt, corrupted)
+
+
+def _opening(length, depth):
+    """Probability that bracket t opens when h are open, shape (length, depth + 1)."""
+    ways = np.zeros(depth + 3)  # N(r, h) at h + 1, between two zeros
+    ways[1] = 1
+    opens = np.zeros((length, depth + 1))
+    for t in reversed(range(length)):
+        up, down = ways[2:], ways[:-2]
+        # Only the ratio counts, so each row may be scaled; where both are 0 none comes by.
+        np.divide(up, up + down, out=opens[t], where=up + down > 0)
+        ways[1:-1] = up + down
+        ways /= ways.max()
+    return opens
+
+
+# -------------------------------------------------------------------------------- sentences
+
+
+class Grammar:
+    r"""A probabilistic context-free grammar: symbols, and the ways to rewrite each.
+
+    From the start symbol on, every symbol that has rules is replaced by the right side of one,
+    chosen with its probability, until only words are left.
+
+    Parameters
+    ----------
+    rules : dict
+        For each symbol its rules, ``(right side, probability)``; a right side is a tuple of
+        symbols and words, and may be empty. What is no key is a word.
+    start : str
+        The symbol to start from.
+
+    Raises
+    ------
+    TypeError
+        If a right side is no tuple or list of strings.
+    ValueError
+        If there are no rules, ``start`` has none, the probabilities of a symbol are not
+        positive with sum 1, or sentences have no finite expected length. The last is so when
+        the matrix of how many symbols j a symbol i is expected to become in one step has a
+        spectral radius of 1 or more.
+
+    References
+    ----------
+    Booth and Thompson (1973), Applying probability measures to abstract languages.
+
+    Examples
+    --------
+    >>> grammar = Grammar({"S": [(("a", "S", "b"), 0.5), (("a", "b"), 0.5)]})
+    >>> [" ".join(words) for words in grammar.sample(3, seed=0)]
+    ['a b', 'a a a a b b b b', 'a b']
+    >>> round(grammar.log_probability(["a", "a", "b", "b"]), 3)  # ln(1/4)
+    -1.386
+    """
+
+    def __init__(self, rules, start="S"):
+        if not rules:
+            raise ValueError(f"rules must hold at least one symbol, got {rules!r}")
+        if start not in rules:
+            raise ValueError(f"start must be a symbol with rules, got {start!r}")
+        self.start = start
+        self.rules = {symbol: _rules_of(symbol, listed) for symbol, listed in rules.items()}
+        self._symbols = _reachable(self.rules, start)
+        self._cumulative = {
+            symbol: list(accumulate(probability for _, probability in self.rules[symbol]))[:-1]
+            for symbol in self._symbols
+        }
+        self._uses = self._expected_uses()
+        self._parser = None
+
+    def sample(self, count, seed):
+        """Draw sentences.
+
+        Parameters
+        ----------
+        count : int
+            How many.
+        seed : int or Generator
+            Where the draws come from.
+
+        Returns
+        -------
+        list of list of str
+            The sentences' words.
+
+        Raises
+        ------
+        TypeError
+            If ``count`` or ``seed`` is no whole number.
+        ValueError
+            If one of them is below 0.
+        """
+        rng = _generator(seed)
+        return [self._sentence(rng.random) for _ in range(at_least("count", count, 0))]
+
+    def _sentence(self, uniform):
+        words, waiting = [], [self.start]  # a stack: no depth is too deep
+        while waiting:
+            symbol = waiting.pop()
+            cumulative = self._cumulative.get(symbol)
+            if cumulative is None:
+                words.append(symbol)
+            else:
+                chosen = bisect_right(cumulative, uniform()) if cumulative else 0
+                waiting.extend(reversed(self.rules[symbol][chosen][0]))
+        return words
+
+    def log_probability(self, words):
+        r"""Give the logarithm of a sentence's probability, summed over all its derivations.
+
+        The inside algorithm: with rules of at most two symbols, the probability that :math:`A`
+        becomes the words from :math:`i` to :math:`j` is
+
+        .. math:: I_A(i, j) = \sum_{A \to B\,C} p(A \to B\,C) \sum_k I_B(i, k)\, I_C(k, j) .
+
+        Longer rules are cut into such, and chains through rules of one symbol, or of two of which
+        one becomes nothing, are summed in closed form. Time grows with the cube of the
+        sentence's length.
+
+        Parameters
+        ----------
+        words : list of str
+            The sentence.
+
+        Returns
+        -------
+        float
+            In nats; minus infinity for what is no sentence of the grammar.
+
+        Raises
+        ------
+        TypeError
+            If ``words`` is a string, whose letters would pass as words.
+
+        References
+        ----------
+        Baker (1979), Trainable grammars for speech recognition. Stolcke (1995), An efficient
+        probabilistic context-free parsing algorithm, for the chains.
+        """
+        if isinstance(words, str):
+            raise TypeError(f"words must be a list of words, got {words!r}")
+        if self._parser is None:
+            self._parser = _Inside({a: self.rules[a] for a in self._symbols}, self.start)
+        return self._parser.log_probability(list(words))
+
+    def entropy(self):
+        r"""Give the entropy of a derivation, in nats.
+
+        .. math:: H = \sum_A n_A \Big( -\sum_{A \to \alpha} p(A \to \alpha)
+           \ln p(A \to \alpha) \Big) ,
+
+        with :math:`n_A` the expected number of times that :math:`A` is rewritten. It is the
+        entropy of the sentences too if no sentence has two derivations; else it is larger.
+
+        Returns
+        -------
+        float
+            Nats a sentence.
+
+        References
+        ----------
+        Grenander (1967), Syntax-controlled probabilities, for the closed form.
+        """
+        return float(
+            sum(
+                -uses * probability * np.log(probability)
+                for symbol, uses in self._uses.items()
+                for _, probability in self.rules[symbol]
+            )
+        )
+
+    def expected_length(self):
+        """Give the expected number of words of a sentence, in closed form.
+
+        Returns
+        -------
+        float
+            Words a sentence.
+        """
+        return float(
+            sum(
+                uses * probability * sum(part not in self.rules for part in right)
+                for symbol, uses in self._uses.items()
+                for right, probability in self.rules[symbol]
+            )
+        )
+
+    def _expected_uses(self):
+        """How often a derivation is expected to rewrite each symbol."""
+        place = {symbol: i for i, symbol in enumerate(self._symbols)}
+        becomes = np.zeros((len(place), len(place)))  # (A, B): expected B from one A
+        for symbol, i in place.items():
+            for right, probability in self.rules[symbol]:
+                for part in right:
+                    if part in place:
+                        becomes[i, place[part]] += probability
+        # The radius is below 1 exactly if (I - M) n = 1 has a solution n > 0, which is more
+        # robust than eigenvalues: n holds the expected steps of a derivation from each symbol.
+        stays = np.eye(len(place)) - becomes
+        try:
+            steps = np.linalg.solve(stays, np.ones(len(place)))
+        except np.linalg.LinAlgError:
+            steps = np.array([-1.0])
+        if not (steps > 0).all() or steps.max() > 1e12:
+            radius = np.abs(np.linalg.eigvals(becomes)).max()
+            raise ValueError(
+                "rules must give sentences of finite expected length, which needs a spectral "
+                f"radius below 1, got {radius:.6g}"
+            )
+        first = np.array([symbol == self.start for symbol in place], dtype=float)
+        return dict(zip(place, np.linalg.solve(stays.T, first).tolist(), strict=True))
+
+
+def _rules_of(symbol, listed):
+    """The symbol's rules as a list of (tuple of str, float), checked."""
+    name = f"rules[{symbol!r}]"
+    listed = list(listed)
+    for rule in listed:
+        if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+            raise ValueError(f"{name} must hold pairs (right side, probability), got {rule!r}")
+    if not listed:
+        raise ValueError(f"{name} must hold at least one rule, got none")
+    listed = [(_right_side(name, right), float(probability)) for right, probability in listed]
+    given = np.array([probability for _, probability in listed])
+    if not (given > 0).all() or abs(given.sum() - 1) > 1e-9:
+        raise ValueError(f"{name} must have positive probabilities with sum 1, got {given}")
+    return listed
+
+
+def _right_side(name, right):
+    if isinstance(right, str) or not all(isinstance(part, str) for part in right):
+        raise TypeError(f"{name} must have tuples of strings as right sides, got {right!r}")
+    return tuple(right)
+
+
+def _reachable(rules, start):
+    """Symbols that a derivation may meet, the start first; the others cannot matter."""
+    found, waiting = {start: None}, [start]
+    while waiting:
+        for right, _ in rules[waiting.pop()]:
+            new = [part for part in right if part in rules and part not in found]
+            found.update(dict.fromkeys(new))
+            waiting.extend(dict.fromkeys(new))
+    return list(found)
+
+
+class _Inside:
+    """The rules of a grammar, cut into ones of at most two symbols, and their inside chart."""
+
+    def __init__(self, rules, start):
+        self.start = start
+        self.place = {}  # symbols, then words and ends of right sides, by number
+        self.words = {}
+        empty, single, double = [], [], []  # rules by the length of the right side
+        for symbol in rules:
+            self._number((symbol,))
+        todo = [((symbol,), right, p) for symbol, listed in rules.items() for right, p in listed]
+        for left, right, probability in todo:  # grows: ends of right sides have a rule each
+            parts = [right] if len(right) < 2 else [right[:1], right[1:]]
+            numbers = [self.place[left], probability]
+            for part in filter(None, parts):
+                if part not in self.place and len(part) > 1:
+                    todo.append((part, part, 1.0))
+                numbers.append(self._number(part))
+                if len(part) == 1 and part[0] not in rules:
+                    self.words[part[0]] = numbers[-1]
+            (empty, single, double)[len(numbers) - 2].append(numbers)
+        self._solve(empty, single, double)
+
+    def _number(self, part):
+        return self.place.setdefault(part, len(self.place))
+
+    def _solve(self, empty, single, double):
+        size = len(self.place)
+        table = np.array(sorted(double)).reshape(-1, 4)  # by parent
+        parent, left, right = table[:, [0, 2, 3]].astype(int).T
+        weight = table[:, 1]
+        never, unary = np.zeros(size), np.zeros((size, size))
+        for a, p in empty:
+            never[a] += p
+        for a, p, b in single:
+            unary[a, b] += p
+        # Probability to become nothing: the least solution of nothing = F(nothing), to which
+        # Newton's method rises from 0 (Etessami and Yannakakis, 2009).
+        nothing = np.zeros(size)
+        for _ in range(100):  # a handful, unless the spectral radius is near 1
+            chains = unary.copy()  # F's derivative: one symbol stays, the rest becomes nothing
+            np.add.at(chains, (parent, left), weight * nothing[right])
+            np.add.at(chains, (parent, right), weight * nothing[left])
+            excess = never + unary @ nothing - nothing
+            np.add.at(excess, parent, weight * nothing[left] * nothing[right])
+            step = np.linalg.solve(np.eye(size) - chains, excess)
+            nothing = np.maximum(nothing + step, 0)
+            if np.abs(step).max() < 1e-14:
+                break
+        with np.errstate(divide="ignore"):
+            self.log_nothing = np.log(nothing)
+            self.log_chains = np.log(np.maximum(np.linalg.inv(np.eye(size) - chains), 0))
+            self.log_weight = np.log(weight)
+        self.left, self.right = left, right
+        self.parents, self.first = np.unique(parent, return_index=True)
+
+    def log_probability(self, words):
+        count, size = len(words), len(self.place)
+        if not words:
+            return float(self.log_nothing[self.place[self.start,]])
+        # chart[i, j]: words i to j - 1; log domain, as long sentences are improbable
+        chart = np.full((count, count + 1, size), -np.inf)
+        for i, word in enumerate(words):
+            if word not in self.words:
+                return -np.inf
+            chart[i, i + 1] = self.log_chains[:, self.words[word]]
+        for span in range(2, count + 1):
+            for i in range(count + 1 - span):
+                j = i + span
+                split = chart[i, i + 1 : j][:, self.left] + chart[i + 1 : j, j][:, self.right]
+                chart[i, j] = self._rewrite(split)
+        return float(chart[0, count, self.place[self.start,]])
+
+    def _rewrite(self, split):
+        """Sum a span's pairs over places to split and rules, then over chains."""
+        size = len(self.place)
+        found = np.full(size, -np.inf)
+        if len(self.left):
+            pairs = np.logaddexp.reduce(split, axis=0) + self.log_weight
+            found[self.parents] = np.logaddexp.reduceat(pairs, self.first)
+        return np.logaddexp.reduce(self.log_chains + found, axis=1)
+
+
+# ---------------------------------------------------------------------------------- checks
+
+
+def _generator(seed):
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(at_least("seed", seed, 0))
+
+
+def _in_range(name, value, low, high, ends=True):
+    """Return numbers as they are if all lie from low to high, ends allowed or not."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be real numbers, got {value!r}")
+    inside = (low <= array) & (array <= high) if ends else (low < array) & (array < high)
+    if not (inside & np.isfinite(array)).all():
+        bounds = f"from {low} to {high}" if ends else f"above {low} and below {high}"
+        raise ValueError(f"{name} must be {bounds}, got {value}")
+    return value
+
+
+def _for_each(name, value, count):
+    """One number for each of ``count`` sequences."""
+    array = np.asarray(value, dtype=float)
+    if array.shape not in ((), (count,)):
+        raise ValueError(f"{name} must be a number or of shape ({count},), got {array.shape}")
+    return np.broadcast_to(array, (count,)).copy()
+
+
+def _probabilities(name, value, shape):
+    """An array whose rows are probabilities; ``None`` in the shape stands for any length."""
+    array = np.asarray(value, dtype=float)
+    fits = array.ndim == len(shape) and all(
+        n == m or (m is None and n) for n, m in zip(array.shape, shape, strict=True)
+    )
+    if not fits or (array < 0).any() or not np.allclose(array.sum(-1), 1, atol=1e-9, rtol=0):
+        wanted = "four probabilities with sum 1" + (", in each row" if len(shape) > 1 else "")
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return array
