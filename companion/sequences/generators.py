@@ -578,7 +578,7 @@ class Grammar:
     def entropy(self):
         r"""Give the entropy of a derivation, in nats.
 
-        .. math:: H = \sum_A n_A \Big( -\sum_{A \to \alpha} p(A \to \alpha)
+        .. math:: \text{entropy} = \sum_A n_A \Big( -\sum_{A \to \alpha} p(A \to \alpha)
            \ln p(A \to \alpha) \Big) ,
 
         with :math:`n_A` the expected number of times that :math:`A` is rewritten. It is the

@@ -8,7 +8,7 @@ import numpy as np
 
 from companion._checks import at_least
 from companion.sequences.generators import _generator
-from companion.sequences.vocabulary import Vocabulary, _words
+from companion.sequences.vocabulary import Vocabulary, _sentences, _words
 
 __all__ = [
     "Additive",
@@ -438,8 +438,9 @@ class NGram:
     order : int
         n. Order 1 knows no context, order 2 one word (bigrams).
     smoothing : Additive, Interpolated, KneserNey, MaximumLikelihood or WittenBell, optional
-        How counts become probabilities, Kneser and Ney's if not given. It may be exchanged after
-        fitting (``model.smoothing = Additive()``): the counts are the same.
+        How counts become probabilities, Kneser and Ney's if not given; any object with their two
+        methods will do. It may be exchanged after fitting (``model.smoothing = Additive()``): the
+        counts are the same.
 
     Attributes
     ----------
@@ -491,7 +492,7 @@ class NGram:
         TypeError, ValueError
             As from ``Vocabulary``, and if the vocabulary has no start or no end symbol.
         """
-        self._levels, sentences = None, list(sentences)
+        self._levels, sentences = None, list(_sentences(sentences))
         if vocabulary is None:
             vocabulary = Vocabulary(sentences, padding=None)
         if vocabulary.start is None or vocabulary.end is None:
@@ -675,7 +676,7 @@ class NGram:
         before = np.full(self.order - 1, self._start)
         end = self.vocabulary.encode([self.vocabulary.end])
         parts = []
-        for sentence in sentences:
+        for sentence in _sentences(sentences):
             ids = self.vocabulary.encode(sentence)
             if not self._can_follow[ids].all():
                 raise ValueError(

@@ -351,13 +351,8 @@ def _specials(**symbols):
 
 def _count(sentences):
     """Count the words, holding no more than the distinct ones."""
-    if isinstance(sentences, (str, bytes)):
-        raise TypeError(
-            "sentences must be lists of words, got a string, which would become letters; "
-            "use [tokenise(text)] for words or [list(text)] for letters"
-        )
     counted = Counter()
-    for sentence in sentences:
+    for sentence in _sentences(sentences):
         try:
             counted.update(_words("a sentence", sentence))
         except TypeError as error:
@@ -367,6 +362,15 @@ def _count(sentences):
     for word in counted:
         _string(word)
     return counted
+
+
+def _sentences(sentences):
+    if isinstance(sentences, (str, bytes)):
+        raise TypeError(
+            "sentences must be lists of words, got a string, which would become letters; "
+            "use [tokenise(text)] for words or [list(text)] for letters"
+        )
+    return sentences
 
 
 def _words(name, words):
