@@ -1,4 +1,4 @@
-"""Every picture the course draws twice: networks, heat maps, forecasts and learning curves.
+"""Every picture the course draws twice: networks, problems, heat maps, forecasts, learning curves.
 
 Call :func:`use_style` once at the top of a notebook. Each function draws on an axes of yours
 (``ax=``) or makes a figure, and returns the axes, so anything matplotlib can do comes after.
@@ -22,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 from torch import nn
 
 from companion._checks import at_least, one_of
@@ -37,6 +38,7 @@ __all__ = [
     "lines_with_spread",
     "network",
     "network_graph",
+    "problem_shape",
     "save",
     "styles",
     "use_style",
@@ -295,7 +297,8 @@ class Node:
         Unique within the graph; edges refer to it.
     kind : str
         ``"input"``, ``"start"`` (a state before the first step), ``"cell"``, ``"module"``,
-        ``"join"`` (two directions side by side) or ``"output"``.
+        ``"join"`` (two directions side by side), ``"output"`` or ``"answer"`` (an output in a
+        box).
     label : str
         What stands in the box, with mathtext.
     detail : str
@@ -337,7 +340,7 @@ class Edge:
     target : str
         Name of the node where it ends.
     kind : str
-        ``"input"``, ``"recurrent"``, ``"up"`` or ``"output"``.
+        ``"input"``, ``"recurrent"``, ``"up"``, ``"output"`` or ``"feedback"``.
     label : str
         The weight the target multiplies by, in the book's letters; empty without one.
     parameter : str
@@ -345,7 +348,8 @@ class Edge:
     shape : tuple or None
         Shape of the weight as the book writes it, e.g. (D, H) for :math:`W_{xh}`.
     role : str
-        ``"xh"``, ``"hh"``, ``"hy"``, ``"embed"`` or empty; arrows of one role share a colour.
+        ``"xh"``, ``"hh"``, ``"hy"``, ``"embed"``, ``"decoder"`` or empty; arrows of one role share
+        a colour.
     delay : int
         For recurrent edges the step from target back to source: 1 ahead, -1 reversed; else 0.
     """
@@ -681,14 +685,18 @@ _ROLE_COLOURS = {
     "hh": COLOURS[1],
     "hy": COLOURS[2],
     "embed": COLOURS[3],
+    "decoder": COLOURS[3],
     "": _GREY,
 }
 _FILLS = {"input": "#f2f2f2", "cell": "#e3eef7", "module": "#e8f4ed", "join": "#ffffff"}
+_FILLS |= {"answer": _FILLS["module"]}
 _ROW, _TALL, _GAP = 1.7, 0.84, 1.2  # row pitch, box height, space between columns, in boxes
 
 
 class _Drawing:
     """Where everything of a graph goes, in units of one box; then the artists."""
+
+    small = 0.19  # height of a box's second line
 
     def __init__(self, graph):
         self.graph = graph
@@ -799,7 +807,7 @@ class _Drawing:
         ax.text(x, y + lift, words, fontsize=min(big, 13), **text)
         if node.detail and node.kind != "output":
             text |= {"color": "#4a4a4a", "gid": f"detail:{node.name}"}
-            ax.text(x, y - 0.25, node.detail, fontsize=min(0.19 * size, 9), **text)
+            ax.text(x, y - 0.25, node.detail, fontsize=min(self.small * size, 9), **text)
 
     def draw_edge(self, ax, edge, size):
         points, place, ha, va = self.route(edge)
@@ -811,6 +819,7 @@ class _Drawing:
             mutation_scale=min(0.26 * size, 12),
             color=colour,
             linewidth=1.6 if edge.role else 1.1,
+            linestyle="--" if edge.kind == "feedback" else "-",
             shrinkA=0,
             shrinkB=0,
             joinstyle="miter",
@@ -938,6 +947,134 @@ def _diagram_axes(drawings):
         axes.append(figure.add_axes(box))
         left, top = (left + unit * width, top) if beside else (left, bottom)
     return np.array(axes, dtype=object)
+
+
+# --------------------------------------------------------------------------- shapes of problems
+
+
+def _step_labels(labels, name):
+    known = np.iterable(labels) and not hasattr(labels, "strip")
+    _expect(known, name, "a sequence of one label a step", repr(labels), TypeError)
+    labels = list(labels)
+    for label in labels:
+        text = label is None or hasattr(label, "strip")
+        _expect(text, name, "labels that are strings or None", repr(label), TypeError)
+    _expect(any(labels), name, "labels of which one at least is no None", labels)
+    return labels
+
+
+def _shape_graph(inputs, outputs, feedback, decoder):
+    """Boxes and arrows: column t has x[t] below h[t] below y[t], where there are such."""
+    labels = [label for label in (*inputs, *outputs) if label] + ["decoder" if decoder else ""]
+    # Letters in a box are 0.3 boxes high.
+    width = max(1.0, 0.42 + max(0.3 * _breadth(label) for label in labels))
+    nodes, edges = [], []
+    for t, (x, y) in enumerate(zip(inputs, outputs, strict=True), 1):
+        late = decoder is not None and t >= decoder
+        part = "" if decoder is None else "decoder" if late else "encoder"
+        state = f"$h_{{{t}}}$"
+        column = [("x", "input", x, ""), ("h", "cell", state, part), ("y", "answer", y, "")]
+        nodes += [
+            Node(f"{letter}[{t}]", kind, label, detail, None, t, None, row, 0.0, width)
+            for row, (letter, kind, label, detail) in enumerate(column)
+            if label
+        ]
+        if t > 1:
+            role = "decoder" if late else "hh"
+            edges.append(Edge(f"h[{t - 1}]", f"h[{t}]", "recurrent", role=role, delay=1))
+        if x:
+            edges.append(Edge(f"x[{t}]", f"h[{t}]", "input", role="decoder" if late else "xh"))
+        elif feedback and t > 1 and outputs[t - 2]:
+            edges.append(Edge(f"y[{t - 1}]", f"h[{t}]", "feedback"))
+        if y:
+            edges.append(Edge(f"h[{t}]", f"y[{t}]", "output", role="hy"))
+    return NetworkGraph(tuple(nodes), tuple(edges), len(inputs))
+
+
+def _breadth(label):
+    """How wide a text is in heights of its letters, formulas included."""
+    return TextPath((0, 0), label, size=1).get_extents().width if label else 0.0
+
+
+class _ShapeDrawing(_Drawing):
+    """A problem's shape: rows with names, and outputs that come back as inputs."""
+
+    small = 0.25
+    names = ("inputs", "hidden states", "outputs")
+
+    def __init__(self, graph):
+        super().__init__(graph)
+        half = self.column / 2
+        self.x = (-half - 2.4, (graph.steps - 1) * self.pitch + half + 0.2)
+        self.y = (-0.55, 2 * _ROW + 0.55)
+
+    def route(self, edge):
+        if edge.kind != "feedback":
+            return super().route(edge)
+        a, b = self.nodes[edge.source], self.nodes[edge.target]
+        (xa, ya), (xb, yb) = self.at[a.name], self.at[b.name]
+        points = [(xa + self.half(a), ya), (xb - 0.6 * self.half(b), yb + _TALL / 2)]
+        return points, points[0], "left", "center"
+
+    def draw(self, ax, title):
+        super().draw(ax, title)
+        for row, name in enumerate(self.names):
+            ax.text(
+                self.x[0], row * _ROW, name, ha="left", va="center", color="#4a4a4a", fontsize=9,
+                gid=f"row:{name}",
+            )
+        return ax
+
+
+def problem_shape(inputs, outputs, ax=None, *, feedback=False, decoder=None, title=None):
+    """Draw the shape of a sequence problem: what comes in at which step, and what goes out.
+
+    Every step has a hidden state, drawn over its input, if it has one, and under its output, if
+    one is asked for. Arrows of one colour stand for one set of weights.
+
+    Parameters
+    ----------
+    inputs : sequence of T str or None
+        What the network reads at each step; None where it reads nothing.
+    outputs : sequence of T str or None
+        What it has to say at each step; None where nothing is asked.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+    feedback : bool
+        Whether an output is the next step's input where that step has none of its own (dashed).
+    decoder : int, optional
+        The first step, from 2, of a second cell with weights of its own: the decoder; the steps
+        before are the encoder's. One cell for all steps by default.
+    title : str, optional
+        The finding.
+
+    Returns
+    -------
+    Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        If inputs or outputs are no sequences of strings and None.
+    ValueError
+        If they differ in length, hold None alone, or `decoder` is no step after the first.
+
+    Examples
+    --------
+    >>> ax = problem_shape(["not", "bad"], [None, "positive"], title="many-to-one")
+    >>> [text.get_text() for text in ax.texts if text.get_gid().startswith("text:")]
+    ['not', '$h_{1}$', 'bad', '$h_{2}$', 'positive']
+    """
+    inputs, outputs = _step_labels(inputs, "inputs"), _step_labels(outputs, "outputs")
+    steps = len(inputs)
+    _expect(len(outputs) == steps, "outputs", f"{steps} labels, one a step", len(outputs))
+    if decoder is not None:
+        decoder = at_least("decoder", decoder, 2)
+        _expect(decoder <= steps, "decoder", f"at most {steps}, the last step", decoder)
+    drawing = _ShapeDrawing(_shape_graph(inputs, outputs, feedback, decoder))
+    ax = _diagram_axes([drawing])[0] if ax is None else _axes(ax)
+    return drawing.draw(ax, title or "")
 
 
 # --------------------------------------------------------------------------- numbers as colour

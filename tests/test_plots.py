@@ -516,6 +516,139 @@ def test_network_refuses(call, error, words):
         call()
 
 
+# --------------------------------------------------------------------------- shapes of problems
+
+X, Y = [f"$x_{t}$" for t in range(1, 5)], [rf"$\hat y_{t}$" for t in range(1, 5)]
+# inputs, outputs, options; then the arrows, written out by hand
+SHAPES = {
+    "one-to-one": (["photo"], ["cat"], {}, "x1h1 h1y1"),
+    "one-to-many": (
+        ["photo", None, None, None], ["a", "dog", "runs", "<end>"], {"feedback": True},
+        "x1h1 h1h2 h2h3 h3h4 h1y1 h2y2 h3y3 h4y4 y1h2 y2h3 y3h4",
+    ),
+    "many-to-one": (
+        ["the", "food", "was", "good"], [None, None, None, "positive"], {},
+        "x1h1 x2h2 x3h3 x4h4 h1h2 h2h3 h3h4 h4y4",
+    ),
+    "synchronous": (
+        X, Y, {"feedback": True}, "x1h1 x2h2 x3h3 x4h4 h1h2 h2h3 h3h4 h1y1 h2y2 h3y3 h4y4",
+    ),
+    "asynchronous": (
+        ["we", "go", "<start>", None], [None, None, "nous", "allons"],
+        {"feedback": True, "decoder": 3},
+        "x1h1 x2h2 x3h3 h1h2 h2h3 h3h4 h3y3 h4y4 y3h4",
+    ),
+    "late": (["a", None, None], [None, None, "b"], {"feedback": True}, "x1h1 h1h2 h2h3 h3y3"),
+    "one cell": (
+        X[:2] + [None] * 2, [None] * 2 + Y[2:], {}, "x1h1 x2h2 h1h2 h2h3 h3h4 h3y3 h4y4",
+    ),
+}
+
+
+NO_BRACKETS = str.maketrans("", "", "[]")
+
+
+def shape(name, **more):
+    inputs, outputs, options, _ = SHAPES[name]
+    ax = plots.problem_shape(inputs, outputs, **options, **more)
+    ax.figure.draw_without_rendering()
+    return ax
+
+
+def arrows_of(ax):
+    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    return {patch.get_gid().removeprefix("edge:").translate(NO_BRACKETS): patch for patch in arrows}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_has_its_boxes_and_arrows(name):
+    inputs, outputs, _, expected = SHAPES[name]
+    ax = shape(name, title="found")
+    assert {arrow.replace("->", "") for arrow in arrows_of(ax)} == set(expected.split())
+    words = {text.get_gid(): text.get_text() for text in ax.texts}
+    for letter, labels in (("x", inputs), ("y", outputs)):
+        shown = [words.get(f"text:{letter}[{t}]") for t in range(1, len(labels) + 1)]
+        assert shown == labels
+    boxes = [patch.get_gid() for patch in ax.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(boxes) == len(inputs) + sum(label is not None for label in inputs + outputs)
+    assert ax.get_title(loc="left") == "found"
+
+
+def test_arrows_of_a_shape_run_up_and_right_and_feedback_is_dashed():
+    for name in SHAPES:
+        for arrow, patch in arrows_of(shape(name)).items():
+            (xa, ya), (xb, yb) = patch._path_original.vertices
+            back = arrow.startswith("y")
+            assert (patch.get_linestyle() == "--") == back
+            if arrow[0] == "h" and "->h" in arrow:
+                assert xb > xa and ya == yb
+            elif not back:
+                assert xa == xb and yb > ya
+            else:
+                assert xb > xa and yb < ya
+
+
+def test_a_decoder_is_named_and_has_colours_of_its_own():
+    ax = shape("asynchronous")
+    details = [text.get_text() for text in ax.texts if text.get_gid().startswith("detail:")]
+    assert details == ["encoder", "encoder", "decoder", "decoder"]
+    colours = {arrow: patch.get_edgecolor() for arrow, patch in arrows_of(ax).items()}
+    assert colours["h2->h3"] == colours["h3->h4"] == colours["x3->h3"] != colours["h1->h2"]
+    assert colours["x1->h1"] == colours["x2->h2"] != colours["x3->h3"]
+    assert not any(text.get_gid().startswith("detail:") for text in shape("one cell").texts)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_words_of_a_shape_stay_in_their_boxes_and_out_of_the_way(name):
+    ax = shape(name)
+    boxes = {
+        patch.get_gid()[len("node:") :]: patch.get_window_extent()
+        for patch in ax.patches
+        if isinstance(patch, FancyBboxPatch)
+    }
+    around = [(text, text.get_window_extent()) for text in texts_of(ax)]
+    for text, box in around:
+        assert ax.figure.bbox.x0 <= box.x0 and box.x1 <= ax.figure.bbox.x1, text.get_text()
+        outer = boxes.get(text.get_gid().partition(":")[2])
+        if outer is not None:
+            assert outer.x0 <= box.x0 and box.x1 <= outer.x1, text.get_text()
+            assert outer.y0 <= box.y0 and box.y1 <= outer.y1, text.get_text()
+    for (one, a), (other, b) in combinations(around, 2):
+        assert not a.padded(-0.5).overlaps(b.padded(-0.5)), (one, other)
+    for patch in arrows_of(ax).values():
+        a, b = ax.transData.transform(patch._path_original.vertices)
+        for text, box in around:
+            assert not crosses(box, a, b), (patch.get_gid(), text.get_text())
+
+
+draw = plots.problem_shape
+
+
+def test_a_shape_is_drawn_where_it_is_told():
+    _, ax = plt.subplots()
+    assert draw(["a"], ["b"], ax) is ax
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: draw("ab", ["a", "b"]), TypeError, "inputs must be a sequence.*'ab'"),
+        (lambda: draw(3, ["a"]), TypeError, "inputs must be a sequence.*got 3"),
+        (lambda: draw(["a"], [1]), TypeError, "outputs must be labels .*got 1"),
+        (lambda: draw([], []), ValueError, r"inputs must be labels .*got \[\]"),
+        (lambda: draw(["a"], [None]), ValueError, "outputs must be labels of which"),
+        (lambda: draw(["a", "b"], ["c"]), ValueError, "outputs must be 2 labels.*got 1"),
+        (lambda: draw(["a"], ["b"], decoder=1), ValueError, "decoder must be at least 2"),
+        (lambda: draw(["a"], ["b"], decoder=2), ValueError, "decoder must be at most 1"),
+        (lambda: draw(["a"], ["b"], decoder="2"), TypeError, "decoder must be a whole"),
+        (lambda: draw(["a"], ["b"], 3), TypeError, "ax must be a matplotlib Axes"),
+    ],
+)
+def test_problem_shape_refuses(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
 # ----------------------------------------------------------------------------------- heat maps
 
 
