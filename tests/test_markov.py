@@ -245,9 +245,11 @@ def test_ngrams_refuse_what_they_cannot_count():
         NGram(2).perplexity(TINY)
     with pytest.raises(ValueError, match="at least one word, got none"):
         NGram(2).fit([])
-    for letters in ("the cat", ["the cat", "a dog"]):
-        with pytest.raises(TypeError, match="list"):
-            NGram(2).fit(letters)
+    for vocabulary in (None, Vocabulary(TINY)):
+        with pytest.raises(TypeError, match="would become letters"):
+            NGram(2).fit("the cat", vocabulary)
+        with pytest.raises(TypeError, match="got the string 'the cat'"):
+            NGram(2).fit(["the cat", "a dog"], vocabulary)
     with pytest.raises(ValueError, match="start and an end"):
         NGram(2).fit(TINY, Vocabulary(TINY, end=None))
     model = NGram(2).fit(TINY)
@@ -255,6 +257,8 @@ def test_ngrams_refuse_what_they_cannot_count():
         model.log_probability(["<s>", "a"])
     with pytest.raises(ValueError, match="at least one sentence"):
         model.perplexity([])
+    with pytest.raises(TypeError, match="would become letters"):
+        model.perplexity("ab")
     with pytest.raises(TypeError, match="list of words, got the string 'ab'"):
         model.log_probability("ab")
     with pytest.raises(ValueError, match="length must be at least 1"):
