@@ -3,6 +3,6 @@
 Nothing else of the package uses this part: it is the independent witness, for tests and pages.
 """
 
-from . import rnn
+from . import rnn, words
 
-__all__ = ["rnn"]
+__all__ = ["rnn", "words"]
