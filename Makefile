@@ -48,7 +48,7 @@ page: $(READY) ## run and build one page alone: make page S=recurrent/cell
 notebooks: $(READY) ## run the notebooks again and store their outputs; one alone with S=
 	$(PYTHON) tools/notebooks.py $(S)
 
-bench: $(READY) ## time the package's layers beside PyTorch's
+bench: $(READY) ## time the package beside PyTorch and gensim
 	for file in benchmarks/[a-z]*.py; do $(PYTHON) "$$file" || exit 1; done
 
 links: $(READY) ## try every outside link of the book
