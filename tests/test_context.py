@@ -233,3 +233,8 @@ def test_other_arguments_out_of_range_are_refused():
         subsample([[0]], [1.5])
     with pytest.raises(ValueError, match="keep must have an entry for every id, got 2 for 2"):
         subsample([[0, 2]], [1.0, 1.0])
+    for seed, error in ((-1, ValueError), (None, TypeError)):
+        with pytest.raises(error, match="seed must be"):
+            subsample([[0]], [0.5], seed=seed)
+        with pytest.raises(error, match="seed must be"):
+            pairs([0, 1], dynamic=True, seed=seed)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
-from companion.sequences import Vocabulary, tokenise, vocabulary
+from companion.sequences import Vocabulary, tokenise
 
 CORPUS = [["the", "dog", "sat", "down"], ["the", "cat", "sat"], ["the", "end"]]
 NO_SPECIALS = dict(unknown=None, padding=None, start=None, end=None)
@@ -250,7 +250,7 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monk
     def interrupted(*paths):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vocabulary.os, "replace", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Vocabulary([["other"]]).save(path)
     assert os.listdir(tmp_path) == ["v.json"] and path.read_bytes() == before

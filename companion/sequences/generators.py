@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from companion._arrays import as_generator
 from companion._checks import at_least
 
 __all__ = ["DNA", "Balls", "Brackets", "Grammar", "Site", "bouncing_ball", "brackets", "dna"]
@@ -138,7 +139,7 @@ def bouncing_ball(count, steps, *, balls=1, radius=0.1, speed=0.05, gravity=0.0,
     radius = float(_in_range("radius", radius, 0, 0.5, ends=False))
     speed = _for_each("speed", _in_range("speed", speed, 0, np.inf, ends=False), shape[0])
     gravity = _for_each("gravity", _in_range("gravity", gravity, 0, np.inf), shape[0])
-    rng, room = _generator(seed), 1 - 2 * radius
+    rng, room = as_generator(seed), 1 - 2 * radius
     times = np.arange(at_least("steps", steps, 1))[:, None, None]
 
     start = room * rng.random((*shape, 2))
@@ -290,7 +291,7 @@ def dna(
     widths = np.array([len(matrix) for matrix in matrices], dtype=int)
     if widths.sum() > length:
         raise ValueError(f"motifs must fit into length {length} together, got {widths.sum()} bases")
-    rng = _generator(seed)
+    rng = as_generator(seed)
     codes = rng.choice(4, size=(length, count), p=composition)
     labels = np.zeros((length, count), dtype=np.int64)
     sites = []
@@ -407,7 +408,7 @@ def brackets(count, length, *, kinds=1, depth=None, corrupt=0.0, seed):
         raise ValueError(f"length must be even, got {length}")
     depth = length // 2 if depth is None else min(at_least("depth", depth, 1), length // 2)
     _in_range("corrupt", corrupt, 0, 1)
-    rng = _generator(seed)
+    rng = as_generator(seed)
 
     opens = _opening(length, depth)
     rows = np.arange(count)
@@ -522,7 +523,7 @@ class Grammar:
         ValueError
             If one of them is below 0.
         """
-        rng = _generator(seed)
+        rng = as_generator(seed)
         return [self._sentence(rng.random) for _ in range(at_least("count", count, 0))]
 
     def _sentence(self, uniform):
@@ -760,12 +761,6 @@ class _Inside:
 
 
 # ---------------------------------------------------------------------------------- checks
-
-
-def _generator(seed):
-    if isinstance(seed, np.random.Generator):
-        return seed
-    return np.random.default_rng(at_least("seed", seed, 0))
 
 
 def _in_range(name, value, low, high, ends=True):

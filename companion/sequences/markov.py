@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from companion._arrays import as_generator
 from companion._checks import at_least
-from companion.sequences.generators import _generator
 from companion.sequences.vocabulary import Vocabulary, _sentences, _words
 
 __all__ = [
@@ -252,7 +252,7 @@ class MarkovChain:
         ValueError
             If ``length`` is below 1, ``seed`` below 0, or ``start`` not one of ``states``.
         """
-        rng, length = _generator(seed), at_least("length", length, 1)
+        rng, length = as_generator(seed), at_least("length", length, 1)
         count = len(self.states)
         now = rng.choice(count, p=self.initial) if start is None else self._index([start])[0]
         path = np.empty(length, dtype=np.int64)
@@ -655,7 +655,7 @@ class NGram:
             If ``length`` is below 1, ``seed`` below 0, or if no word can follow the context since
             its counts are 0 (without smoothing only); as from ``log_probabilities``.
         """
-        rng, length = _generator(seed), at_least("length", length, 1)
+        rng, length = as_generator(seed), at_least("length", length, 1)
         words, given = list(_words("context", context)), len(context)
         while len(words) < given + length:
             p = self.probabilities(words)

@@ -1,10 +1,7 @@
 """From text to words, and from words to whole numbers and back."""
 
-import contextlib
 import json
-import os
 import re
-import secrets
 import unicodedata
 from collections import Counter
 from itertools import repeat
@@ -12,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from companion._arrays import as_array
 from companion._checks import at_least
-from companion.sequences.windows import _array
+from companion._files import replacing
 
 __all__ = ["Vocabulary", "tokenise"]
 
@@ -259,7 +257,7 @@ class Vocabulary:
         ValueError
             If an id has no word, or the shape is another.
         """
-        ids = _array(ids)
+        ids = as_array(ids)
         if ids.ndim != 1:
             raise ValueError(f"ids must have shape (N,), got shape {ids.shape}")
         if not ids.size:
@@ -291,7 +289,7 @@ class Vocabulary:
             "words": self.words,
             "counts": self.counts.tolist(),
         }
-        with _replacing(path) as file:
+        with replacing(path) as file:
             file.write(json.dumps(content, ensure_ascii=False, indent=0).encode())
 
     @classmethod
@@ -383,17 +381,3 @@ def _string(word):
     if not isinstance(word, str):
         raise TypeError(f"a word must be a string, got {word!r}")
     return word
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """Open a file for bytes that takes the place of ``path`` only once it is complete."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # one a writer
-    try:
-        with open(beside, "xb") as file:
-            yield file
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

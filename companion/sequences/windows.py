@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from companion._arrays import as_array
 from companion._checks import at_least
 from companion.sequences.series import Series
 
@@ -148,7 +149,7 @@ def split(values, train=0.7, validation=0.15, gap=0, lead_in=0):
     array([6, 7, 8, 9])
     """
     if not isinstance(values, Series):
-        values = _array(values)
+        values = as_array(values)
         if not values.ndim:
             raise ValueError(f"values must be (T, ...), got shape {values.shape}")
     parts = split_slices(len(values), train, validation, gap, lead_in)
@@ -332,14 +333,9 @@ class Scaler:
         return values, mean, std
 
 
-def _array(values):
-    """Return an array: a tensor's without its gradient, a masked one with its mask."""
-    return values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asanyarray(values)
-
-
 def _numbers(values, name="values"):
     """Return an array of real numbers, NaN where a mask hides what is below it."""
-    values = _array(values)
+    values = as_array(values)
     if values.dtype.kind not in "iuf":
         raise TypeError(f"{name} must be real numbers, got dtype {values.dtype}")
     if np.ma.is_masked(values):

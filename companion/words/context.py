@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from companion._arrays import as_generator
 from companion._checks import at_least
 
 __all__ = [
@@ -50,7 +51,7 @@ class Contexts(NamedTuple):
     contexts: np.ndarray
 
 
-def pairs(sentences, window=5, *, dynamic=False, seed=None):
+def pairs(sentences, window=5, *, dynamic=False, seed=0):
     r"""Pair each word with every word of its context, for skip-gram.
 
     .. math:: \{(w_t, w_{t+j}) : 1 \le |j| \le m_t\}
@@ -67,8 +68,8 @@ def pairs(sentences, window=5, *, dynamic=False, seed=None):
     dynamic : bool
         Whether each word draws its own window, evenly from 1 to ``window``: near words then
         count more than far ones. It is what word2vec does.
-    seed : int or numpy.random.Generator, optional
-        For these draws; None draws differently each time.
+    seed : int or numpy.random.Generator
+        For these draws.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def pairs(sentences, window=5, *, dynamic=False, seed=None):
     return Pairs(np.concatenate(words), np.concatenate(near))
 
 
-def contexts(sentences, window=5, *, dynamic=False, seed=None):
+def contexts(sentences, window=5, *, dynamic=False, seed=0):
     """Give each word with its whole context, for CBOW.
 
     A window never crosses the end of a sentence; a word that stands alone has no context and is
@@ -241,7 +242,7 @@ def keep_probability(counts, sample=1e-3):
     return keep
 
 
-def subsample(sentences, keep, *, seed=None):
+def subsample(sentences, keep, *, seed=0):
     """Leave words out at random, each with its own probability.
 
     It is done before windows are laid: what remains moves together, so that a window of the same
@@ -253,8 +254,8 @@ def subsample(sentences, keep, *, seed=None):
         As for ``pairs``.
     keep : array of shape (V,)
         Each word's probability to be kept, as from ``keep_probability``.
-    seed : int or numpy.random.Generator, optional
-        For the draws; None draws differently each time.
+    seed : int or numpy.random.Generator
+        For the draws.
 
     Returns
     -------
@@ -284,7 +285,7 @@ def subsample(sentences, keep, *, seed=None):
         raise ValueError(f"keep must be (V,) with values between 0 and 1, got {keep!r:.80}")
     if len(ids) and ids.max() >= len(keep):
         raise ValueError(f"keep must have an entry for every id, got {len(keep)} for {ids.max()}")
-    kept = np.random.default_rng(seed).random(len(ids)) < keep[ids]
+    kept = as_generator(seed).random(len(ids)) < keep[ids]
     ends = np.concatenate([[0], np.cumsum(kept)])[np.cumsum(lengths)]
     return np.split(ids[kept], ends[:-1]) if len(lengths) else []
 
@@ -316,7 +317,7 @@ def _windows(ids, lengths, window, dynamic, seed):
     window = at_least("window", window, 1)
     reach = np.full(len(ids), window)
     if dynamic:
-        reach = np.random.default_rng(seed).integers(1, window, len(ids), endpoint=True)
+        reach = as_generator(seed).integers(1, window, len(ids), endpoint=True)
     width = min(window, max(lengths, default=1) - 1)
     offsets = np.concatenate([np.arange(-width, 0), np.arange(1, width + 1)])
     ends = np.repeat(np.cumsum(lengths), lengths)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from companion._arrays import as_array
 from companion._checks import at_least
-from companion.sequences.windows import _array
 
 __all__ = ["TfIdf", "bag_of_words", "one_hot"]
 
@@ -44,7 +44,7 @@ def one_hot(ids, size, dtype=np.float64):
            [1., 0., 0.]])
     """
     size = at_least("size", size, 1)
-    ids = _array(ids)
+    ids = as_array(ids)
     ids = ids.astype(np.int64) if not ids.size else ids  # an empty list is float64
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids must be whole numbers, got dtype {ids.dtype}")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from companion._arrays import as_array
 from companion._checks import at_least
-from companion.sequences.vocabulary import _replacing
-from companion.sequences.windows import _array
+from companion._files import replacing
 
 __all__ = ["BytePairEncoding"]
 
@@ -189,7 +189,7 @@ class BytePairEncoding:
         TypeError, ValueError
             If the ids are no whole numbers, not (T,), or one names no token.
         """
-        ids = _array(ids)
+        ids = as_array(ids)
         if ids.ndim != 1:
             raise ValueError(f"ids must be (T,), got shape {ids.shape}")
         if ids.size and ids.dtype.kind not in "iu":
@@ -215,7 +215,7 @@ class BytePairEncoding:
         OSError
             If the file cannot be written; what was there before is still there.
         """
-        with _replacing(path) as file:
+        with replacing(path) as file:
             file.write(json.dumps({"format": _FORMAT, "merges": self.merges}).encode())
 
     @classmethod
