@@ -238,3 +238,10 @@ def test_other_arguments_out_of_range_are_refused():
             subsample([[0]], [0.5], seed=seed)
         with pytest.raises(error, match="seed must be"):
             pairs([0, 1], dynamic=True, seed=seed)
+
+
+def test_ids_of_several_types_stay_whole_numbers():
+    for mixed in ([np.uint64([0, 1]), np.int64([2, 3])], [np.uint8([0, 1]), np.int16([2, 3])]):
+        words, near = pairs(mixed, window=1)
+        assert words.dtype.kind == near.dtype.kind == "i"
+        assert words.tolist() == [0, 1, 2, 3] and near.tolist() == [1, 0, 3, 2]

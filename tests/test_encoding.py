@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.linear_model import LogisticRegression
 
 from companion.sequences import Vocabulary, news
 from companion.words import TfIdf, bag_of_words, one_hot
@@ -155,3 +156,16 @@ def test_tfidf_refuses(counts, error, message):
         TfIdf.fit(counts)
     with pytest.raises(ValueError, match=r"counts must be \(N, 2\), got shape \(1, 3\)"):
         TfIdf.fit([[1, 2]]).transform([[1, 2, 3]])
+
+
+def test_scikit_learns_models_take_a_bag_of_words():
+    sentences = [["good", "film"], ["bad", "film"], ["good"], ["bad"]]
+    bags = bag_of_words(sentences, Vocabulary(sentences, **PLAIN))
+    for rows in (bags, TfIdf.fit(bags).transform(bags)):
+        model = LogisticRegression(solver="liblinear").fit(rows, [1, 0, 1, 0])
+        assert model.predict(rows).tolist() == [1, 0, 1, 0]
+
+
+def test_a_row_too_small_to_be_scaled_stays_finite():
+    found = TfIdf(np.ones(2)).transform([[1e-200, 0], [3, 4]]).toarray()  # its square is zero
+    np.testing.assert_allclose(found, [[1e-200, 0], [0.6, 0.8]])

@@ -74,8 +74,9 @@ def pairs(sentences, window=5, *, dynamic=False, seed=0):
     Returns
     -------
     Pairs
-        ``(words, contexts)``, of the ids' own integer type. A text without neighbours gives
-        N = 0. A pair takes twice the size of an id, so a large corpus goes in piece by piece.
+        ``(words, contexts)``, of the ids' own integer type, int64 for unsigned ones. A text without
+        neighbours gives N = 0. A pair takes twice the size of an id, so a large corpus goes in
+        piece by piece.
 
     Raises
     ------
@@ -303,12 +304,12 @@ def _flat(sentences):
             )
         if part.ndim != 1:
             raise ValueError(f"sentences must be one-dimensional, got {part.shape} as sentence {i}")
-    full = [part for part in parts if part.size]  # empty lists count as float
+    full = [  # empty lists count as float, and -1 needs a sign
+        part.astype(np.int64) if part.dtype.kind == "u" else part for part in parts if part.size
+    ]
     ids = np.concatenate(full) if full else np.empty(0, np.int64)
     if len(ids) and ids.min() < 0:
         raise ValueError(f"ids must be at least 0, got {ids.min()}")
-    if ids.dtype.kind == "u":  # -1 needs a sign
-        ids = ids.astype(np.int64)
     return ids, np.array([part.size for part in parts], dtype=np.int64)
 
 

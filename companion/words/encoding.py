@@ -102,6 +102,8 @@ def bag_of_words(sentences, vocabulary):
     ends = np.cumsum([0] + [len(row) for row in rows])
     ids = np.concatenate(rows)
     ones = np.ones(len(ids), dtype=np.int64)
+    narrow = sparse.get_index_dtype(maxval=max(len(ids), len(vocabulary)))  # others ask for it
+    ids, ends = ids.astype(narrow), ends.astype(narrow)
     counts = sparse.csr_array((ones, ids, ends), shape=(len(rows), len(vocabulary)))
     counts.sum_duplicates()
     return counts
@@ -195,6 +197,7 @@ class TfIdf:
             counts.data = 1 + np.log(counts.data)
         counts.data *= self.idf[counts.indices]
         lengths = np.sqrt((counts * counts).sum(axis=1))
+        lengths[lengths == 0] = 1  # 1 + ln c may be zero
         counts.data /= np.repeat(lengths, np.diff(counts.indptr))
         return counts
 
