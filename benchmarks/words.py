@@ -130,9 +130,9 @@ def quality(arguments, device):
 
 
 def hold_back(tables, busy):
-    before = [table[:busy].clone() for table in tables]
+    before = [table[busy] for table in tables]
     for table, rows in zip(tables, before, strict=True):
-        parts._hold_back(table[:busy], rows)
+        parts._hold_back(table, busy, rows)
 
 
 def profile(arguments, device):
@@ -142,10 +142,10 @@ def profile(arguments, device):
     ids, sentence = model._encode(sentences)
     drawing = time.perf_counter()
     kept = sum(
-        int((piece[1] + piece[2] > 0).sum()) for *_, piece in model._pieces(ids, sentence, 1)
+        int((piece[1] + piece[2] > 0).sum()) for *_, piece in model._pieces(ids, sentence, 1, 5)
     )
     drawing = time.perf_counter() - drawing
-    *_, blocks = next(iter(model._steps(ids, sentence, 1)))
+    *_, busy, blocks = next(iter(model._steps(ids, sentence, 1, 5)))
     context, words = blocks.context, blocks.context[:, 5:-5]
     targets = torch.cat([context, blocks.negatives], 1)
     v, u = model._inputs[words], model._outputs[targets]
@@ -162,7 +162,7 @@ def profile(arguments, device):
         ),
         "sigmoids": lambda: d_s.sigmoid(),
         "scatters": lambda: (parts._add_rows(table, words, v), parts._add_rows(table, targets, u)),
-        "holding back": lambda: hold_back(tables, model._busy()),
+        "holding back": lambda: hold_back(tables, busy),
         "whole step": lambda: parts._skip_gram(*tables, blocks, offsets, 1e-9, model),
     }
     print(f"\nwhere the time goes: skip-gram, {len(words)} blocks of {words.shape[1]} words a step")

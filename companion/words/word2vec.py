@@ -13,6 +13,7 @@ How the time is saved, and what it changes:
   vocabulary: a row that is updated often moves by a quarter at most in a step.
 - Subsampling, windows and negatives are drawn by NumPy in a second thread while torch computes.
 - A negative that happens to be the target itself is not drawn again.
+- Windows do not reach across the places, every 65,536 words, where the text is cut into pieces.
 """
 
 import math
@@ -37,6 +38,7 @@ __all__ = ["Word2Vec"]
 _BLOCK = 16  # words in a row that share their negatives
 _BUSY = 16  # updates of a row in a step from which it is watched
 _FARTHEST = 0.25  # that such a row moves in a step
+_WIDEST = 5000  # window: a product of a block with its surroundings grows with its square
 _PIECE = 2**16  # words of the text that are prepared in one go
 _LOSS_EVERY = 8  # the loss is taken at every eighth step: it costs as much as the scores
 
@@ -94,12 +96,14 @@ class Word2Vec:
         The learned vectors, with all that can be asked of them.
     loss : list of float
         For each epoch the mean loss of a pair (of a word for CBOW) in nats, taken at every
-        eighth step.
+        eighth step; NaN if it saw none, for instance because ``sample`` left too few words.
 
     Raises
     ------
     TypeError, ValueError
         If a parameter is of the wrong kind or out of range.
+    RuntimeError
+        If there is no such device.
 
     References
     ----------
@@ -141,7 +145,9 @@ class Word2Vec:
         self.sg = one_of("sg", sg, (0, 1))
         self.sample = _number("sample", sample, 0, 1)
         self.alpha = _number("alpha", alpha, 0, math.inf)
-        self.min_alpha = _number("min_alpha", min_alpha, 0, self.alpha)
+        self.min_alpha = _number("min_alpha", min_alpha, 0, math.inf)
+        if self.min_alpha > self.alpha:
+            raise ValueError(f"min_alpha must be at most alpha = {alpha}, got {min_alpha}")
         self.epochs = at_least("epochs", epochs, 1)
         self.seed = at_least("seed", seed, 0)
         self.cbow_mean = one_of("cbow_mean", cbow_mean, (0, 1))
@@ -168,12 +174,12 @@ class Word2Vec:
         TypeError
             If ``sentences`` is a string or holds strings: their words would be letters.
         ValueError
-            If no word occurs ``min_count`` times.
+            If no word occurs ``min_count`` times, or windows above 5,000 words would be needed.
         FloatingPointError
-            If the vectors grew beyond all bounds.
+            If the vectors grew beyond all bounds; the model must then be fitted again.
         """
         if not isinstance(sentences, (str, bytes)):
-            sentences = [_sentence(sentence) for sentence in sentences]
+            sentences = [_sentence(sentence) for sentence in _sentences(sentences)]
         unmarked = dict.fromkeys(("unknown", "padding", "start", "end"))
         self.vocabulary = Vocabulary(sentences, min_count=self.min_count, **unmarked)
         self._rng = np.random.default_rng(self.seed)
@@ -182,8 +188,8 @@ class Word2Vec:
         shape = len(self.vocabulary), self.vector_size
         start = (2 * self._rng.random(shape, dtype=np.float32) - 1) / self.vector_size
         self._inputs = torch.from_numpy(start).to(self.device)
-        self._outputs = torch.zeros(shape, device=self.device)
-        self.loss = []
+        self._outputs = torch.zeros(shape, dtype=torch.float32, device=self.device)
+        self._wv, self.loss = None, []
         return self.train(sentences)
 
     def train(self, sentences, epochs=None):
@@ -318,7 +324,10 @@ class Word2Vec:
     def _encode(self, sentences):
         """Return the ids of all known words in one array, and the number of each one's sentence."""
         index = {word: i for i, word in enumerate(self.vocabulary.words)}
-        known = [[i for i in map(index.get, _sentence(s)) if i is not None] for s in sentences]
+        known = [
+            [i for i in map(index.get, _sentence(s)) if i is not None]
+            for s in _sentences(sentences)
+        ]
         lengths = [len(sentence) for sentence in known]
         ids = np.fromiter(chain.from_iterable(known), np.int32, sum(lengths))
         if not len(ids):
@@ -326,46 +335,50 @@ class Word2Vec:
         return ids, np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
 
     def _train(self, ids, sentence, epochs):
-        losses = torch.zeros(epochs, 2, device=self.device)  # sum, and how many it is a sum of
+        self._wv = None  # what was asked before is out of date, also if this is interrupted
+        losses = torch.zeros(epochs, 2, dtype=torch.float32, device=self.device)  # sum, number
         step = _skip_gram if self.sg else _cbow
-        offsets, busy = _offsets(self.window, self.device), self._busy()
+        reach = min(self.window, max(1, int(np.bincount(sentence).max()) - 1))  # farther is nobody
+        if reach > _WIDEST:
+            raise ValueError(f"window must be at most {_WIDEST} in sentences so long, got {reach}")
+        offsets = _offsets(reach, self.device)
         tables = self._inputs, self._outputs
         with torch.no_grad():
-            for epoch, k, rate, blocks in self._steps(ids, sentence, epochs):
+            for epoch, k, rate, busy, blocks in self._steps(ids, sentence, epochs, reach):
                 tally = losses[epoch] if k % _LOSS_EVERY == 0 else None
-                before = [table[:busy].clone() for table in tables]
+                before = [table[busy] for table in tables]
                 step(*tables, blocks, offsets, rate, self, tally)
                 for table, rows in zip(tables, before, strict=True):
-                    _hold_back(table[:busy], rows)
+                    _hold_back(table, busy, rows)
         if not bool(self._inputs.isfinite().all()):
+            del self.vocabulary  # nothing here can be used again
             raise FloatingPointError(
                 f"training went beyond all bounds: lower alpha, got {self.alpha}, or batch, "
                 f"got {self.batch}"
             )
         sums, counts = losses.T
-        self.loss += (sums / counts.clamp(min=1)).tolist()
-        self._wv = None
+        self.loss += (sums / counts).tolist()
 
-    def _steps(self, ids, sentence, epochs):
-        """Yield epoch, number, learning rate and blocks of each step."""
-        total = epochs * len(ids)
-        size = -(-self.batch // _block(self.window))
-        for epoch, first, piece in _ahead(self._pieces(ids, sentence, epochs)):
-            context, left, right, negatives = (part.to(self.device) for part in piece)
-            context = context.unfold(0, _block(self.window) + 2 * self.window, _block(self.window))
+    def _steps(self, ids, sentence, epochs, reach):
+        """Yield epoch, number, learning rate, busy words and blocks of each step."""
+        total, block = epochs * len(ids), _block(reach)
+        size = -(-self.batch // block)
+        for epoch, first, piece in _ahead(self._pieces(ids, sentence, epochs, reach)):
+            context, left, right, negatives, busy = (part.to(self.device) for part in piece)
+            context = context.unfold(0, block + 2 * reach, block)
             steps = -(-len(left) // size)
             words = min(_PIECE, len(ids) - first)
             for k in range(steps):  # every steps-th block: neighbours seldom meet in a step
                 done = (epoch * len(ids) + first + words * k / steps) / total
                 rate = self.alpha + (self.min_alpha - self.alpha) * done
                 parts = (part[k::steps] for part in (context, left, right, negatives))
-                yield epoch, k, rate, _Blocks(*parts)
+                yield epoch, k, rate, busy, _Blocks(*parts)
 
-    def _pieces(self, ids, sentence, epochs):
+    def _pieces(self, ids, sentence, epochs, reach):
         """Draw what chance decides, a piece of the text at a time."""
         keep = self._keep.astype(np.float32)
         thresholds = np.cumsum(self._noise)[:-1]
-        block, shared = _block(self.window), (self.window + 1) * self.negative
+        block, shared = _block(reach), (reach + 1) * self.negative
         for epoch in range(epochs):
             for first in range(0, len(ids), _PIECE):
                 piece = slice(first, first + _PIECE)
@@ -374,23 +387,27 @@ class Word2Vec:
                 if not len(words):
                     continue
                 count = -(-len(words) // block)
-                reach = self._rng.integers(1, self.window, len(words), endpoint=True)
-                context = np.zeros(count * block + 2 * self.window, dtype=np.int64)
-                context[self.window : self.window + len(words)] = words
+                windows = self._rng.integers(1, self.window, len(words), endpoint=True)
+                context = np.zeros(count * block + 2 * reach, dtype=np.int64)
+                context[reach : reach + len(words)] = words
                 sides = np.zeros((2, count * block), dtype=np.int16)
                 for side, room in zip(sides, _room(sentence[piece][kept]), strict=True):
-                    np.minimum(reach, room, out=side[: len(words)], casting="same_kind")
+                    np.minimum(windows, room, out=side[: len(words)], casting="same_kind")
                 left, right = torch.from_numpy(sides).view(2, count, block)
                 draws = self._rng.random((count, shared))
                 negatives = torch.from_numpy(np.searchsorted(thresholds, draws, side="right"))
-                yield epoch, first, (torch.from_numpy(context), left, right, negatives)
+                parts = torch.from_numpy(context), left, right, negatives, self._busy(words, reach)
+                yield epoch, first, parts
 
-    def _busy(self):
-        """Count the words whose rows are updated so often in a step that it may overshoot."""
-        kept = self.vocabulary.counts * self._keep
-        pairs = self.batch * (self.window + 1)  # in a step, on average
-        updates = pairs * (kept / kept.sum() + self.negative * self._noise)
-        return int((updates >= _BUSY).sum())  # the first rows: they are sorted by falling count
+    def _busy(self, words, reach):
+        """Find the words whose rows are updated so often in a step that it may overshoot.
+
+        A word that is rare in the text may be frequent in this piece of it.
+        """
+        share = np.bincount(words, minlength=len(self._noise)) / len(words)
+        pairs = self.batch * (reach + 1)  # in a step, on average
+        updates = pairs * (share + self.negative * self._noise)
+        return torch.from_numpy(np.flatnonzero(updates >= _BUSY))
 
 
 class _Blocks(NamedTuple):
@@ -406,10 +423,11 @@ def _skip_gram(inputs, outputs, blocks, offsets, rate, model, tally=None):
     """Take one step of skip-gram; ``tally`` takes the loss and the number of pairs."""
     context, left, right, negatives = blocks
     block, around = offsets.shape
-    words = context[:, model.window : model.window + block]
+    reach = (around - block) // 2
+    words = context[:, reach : reach + block]
     targets = torch.cat([context, negatives], 1)
     mask = (offsets >= -left[..., None]) & (offsets <= right[..., None])  # (B, C, M)
-    share = (left + right)[..., None] / (model.window + 1)  # of the k negatives of each pair
+    share = (left + right)[..., None].to(inputs.dtype) / (reach + 1)  # of k negatives a pair
 
     v, u = F.embedding(words, inputs), F.embedding(targets, outputs)
     s = bmm(v, u.transpose(1, 2))  # (B, C, M + K)
@@ -428,8 +446,9 @@ def _skip_gram(inputs, outputs, blocks, offsets, rate, model, tally=None):
 def _cbow(inputs, outputs, blocks, offsets, rate, model, tally=None):
     """Take one step of CBOW; ``tally`` takes the loss and the number of words."""
     context, left, right, negatives = blocks
-    block, _ = offsets.shape
-    words = context[:, model.window : model.window + block]
+    block, around = offsets.shape
+    reach = (around - block) // 2
+    words = context[:, reach : reach + block]
     targets = torch.cat([words, negatives], 1)
     mask = (offsets >= -left[..., None]) & (offsets <= right[..., None])  # (B, C, M)
     count = (left + right)[..., None]
@@ -437,12 +456,12 @@ def _cbow(inputs, outputs, blocks, offsets, rate, model, tally=None):
     total = mask.to(inputs.dtype)
     mean = total / count.clamp(min=1)
     ahead, back = (mean, total) if model.cbow_mean else (total, mean)  # swapped as in word2vec
-    own = torch.eye(block, device=inputs.device) * some
+    own = torch.eye(block, dtype=inputs.dtype, device=inputs.device) * some
 
     v, u = F.embedding(context, inputs), F.embedding(targets, outputs)
     h = bmm(ahead, v)  # (B, C, D)
     s = bmm(h, u.transpose(1, 2))  # (B, C, C + K)
-    share = some / (model.window + 1)
+    share = some / (reach + 1)
     if tally is not None:
         near, far = s[..., :block], s[..., block:]
         tally[0] += (F.softplus(-near) * own).sum() + (F.softplus(far) * share).sum()
@@ -464,28 +483,28 @@ def _add_rows(table, ids, rows):
         table.index_put_((ids,), rows, accumulate=True)
 
 
-def _hold_back(rows, before):
-    """Shorten, in place, what rows have moved by, where that is far: a sum of many updates."""
-    moved = rows - before
+def _hold_back(table, busy, before):
+    """Shorten what busy rows have moved by, where that is far: a sum of many updates."""
+    moved = table[busy] - before
     length = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
-    torch.addcmul(before, moved, _FARTHEST / length.clamp(min=_FARTHEST), out=rows)
+    table[busy] = torch.addcmul(before, moved, _FARTHEST / length.clamp(min=_FARTHEST))
 
 
-def _block(window):
+def _block(reach):
     """Words in a block: with a wide window more, or most of a product would be thrown away."""
-    return max(_BLOCK, 2 * window)
+    return max(_BLOCK, 2 * reach)
 
 
-def _offsets(window, device):
+def _offsets(reach, device):
     """Distance of each word in and around a block from each word of it; out of reach from itself.
 
     Shape (C, M).
     """
-    block = _block(window)
-    there, here = torch.arange(block + 2 * window) - window, torch.arange(block)
-    distance = there - here[:, None]
-    distance[distance == 0] = 2 * (block + window)
-    return distance.to(torch.int16).to(device)
+    block = _block(reach)
+    there, here = np.arange(block + 2 * reach) - reach, np.arange(block)
+    distance = (there - here[:, None]).astype(np.int16)
+    distance[distance == 0] = 2 * (block + reach)
+    return torch.from_numpy(distance).to(device)
 
 
 def _room(sentence):
@@ -506,13 +525,22 @@ def _ahead(items):
             yield item
 
 
+def _sentences(sentences):
+    try:
+        return iter(sentences)
+    except TypeError:
+        raise TypeError(
+            f"sentences must be an iterable of lists of words, got {sentences!r:.80}"
+        ) from None
+
+
 def _sentence(sentence):
     if isinstance(sentence, (str, bytes)):
         raise TypeError(
             "sentences must be lists of words, one a sentence, got a string among them: its "
             f"words would be letters; use tokenise first, got {sentence[:40]!r}"
         )
-    return sentence if isinstance(sentence, (list, tuple)) else list(sentence)
+    return sentence if isinstance(sentence, (list, tuple)) else list(_sentences(sentence))
 
 
 def _number(name, value, least, most):
