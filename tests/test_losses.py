@@ -391,3 +391,39 @@ def test_wrong_shapes_and_sizes_are_refused():
         module(ids)
     with pytest.raises(ValueError, match="a word in each row, got none in row 1"):
         module(torch.tensor([[1, -1], [-1, -1], [-1, -1]]))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=named)
+def test_targets_outside_the_table_are_refused_by_every_loss(objective):
+    model = SkipGram(V, D, objective)
+    h = torch.zeros(2, D)
+    for wrong in (-100, -1, V):  # -100 is what cross_entropy ignores by itself
+        with pytest.raises(ValueError, match=f"from 0 to num_embeddings - 1 = 6, got {wrong}"):
+            model.loss(h, torch.tensor([1, wrong]))
+    for targets in (torch.tensor([1.7, 2.0]), torch.tensor([True, False]), [1, 2]):
+        with pytest.raises(TypeError, match="targets must be a tensor of int64 or int32"):
+            model.loss(h, targets)
+    with pytest.raises(ValueError, match=r"h must be \(N, 4\), got \(2, 3\)"):
+        model.loss(torch.zeros(2, 3), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_with_its_own_generator_leaves_the_global_one_alone(model):
+    before = torch.get_rng_state()
+    model(V, D, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_objectives_are_checked_and_kept():
+    for objective in (NegativeSampling, "ns"):
+        with pytest.raises(TypeError, match=r"objective must be a loss such as NegativeSampling"):
+            SkipGram(V, D, objective)
+    objective = NegativeSampling(NOISE, K)
+    SkipGram(V, D, objective, device="meta")  # has no numbers, but leaves the objective its own
+    loss = SkipGram(V, D, objective).loss(torch.ones(2, D), torch.tensor([1, 2]))
+    assert loss.item() == pytest.approx((K + 1) * math.log(2), rel=1e-6)
+
+
+def test_only_minus_one_says_that_there_is_no_word():
+    with pytest.raises(ValueError, match="must be from 0 to num_embeddings - 1 = 6, got -5"):
+        CBOW(V, D)(torch.tensor([[-5, 1]]))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from companion._arrays import as_generator
+from companion._arrays import as_array, as_generator
 from companion._checks import at_least
 
 __all__ = [
@@ -281,7 +281,7 @@ def subsample(sentences, keep, *, seed=0):
     [array([1]), array([2])]
     """
     ids, lengths = _flat(sentences)
-    keep = np.asarray(keep, dtype=np.float64)
+    keep = as_array(keep).astype(np.float64)
     if keep.ndim != 1 or not ((keep >= 0) & (keep <= 1)).all():
         raise ValueError(f"keep must be (V,) with values between 0 and 1, got {keep!r:.80}")
     if len(ids) and ids.max() >= len(keep):
@@ -295,7 +295,7 @@ def _flat(sentences):
     """Return all ids in one array and the sentences' lengths."""
     if len(sentences) and np.ndim(sentences[0]) == 0:
         sentences = [sentences]  # one sentence alone; a word would be of no dimension too
-    parts = [np.asarray(sentence) for sentence in sentences]
+    parts = [as_array(sentence) for sentence in sentences]
     for i, part in enumerate(parts):
         if part.size and part.dtype.kind not in "iu":
             raise TypeError(
@@ -334,7 +334,7 @@ def _windows(ids, lengths, window, dynamic, seed):
 
 def _counts(counts):
     """Return counts as float64."""
-    counts = np.asarray(counts)
+    counts = as_array(counts)
     if counts.dtype.kind not in "iuf":
         raise TypeError(f"counts must be numbers, got dtype {counts.dtype}")
     counts = counts.astype(np.float64)

@@ -176,23 +176,32 @@ class Embedding(nn.Module):
         Tensor of shape (..., D)
             The row of each id.
         """
-        if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
-            got = getattr(ids, "dtype", type(ids).__name__)
-            raise TypeError(f"ids must be a tensor of int64 or int32, got {got}")
+        check_ids("ids", ids)
         try:
             return _Rows.apply(self.weight, ids, self.padding_idx, self.sparse)
         except IndexError:
-            outside = ids[(ids < 0) | (ids >= self.num_embeddings)]
-            raise ValueError(
-                f"ids must be from 0 to num_embeddings - 1 = {self.num_embeddings - 1}, "
-                f"got {outside[0]}"
-            ) from None
+            raise outside("ids", ids, self.num_embeddings) from None
 
     def extra_repr(self):
         parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
         if self.padding_idx is not None:
             parts.append(f"padding_idx={self.padding_idx}")
         return ", ".join(parts + ["sparse=True"] * self.sparse)
+
+
+def check_ids(name, ids):
+    """Refuse what is no tensor of ids."""
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        got = getattr(ids, "dtype", type(ids).__name__)
+        raise TypeError(f"{name} must be a tensor of int64 or int32, got {got}")
+
+
+def outside(name, ids, rows):
+    """Return the error for ids of which one names no row."""
+    wrong = ids[(ids < 0) | (ids >= rows)]
+    return ValueError(
+        f"{name} must be from 0 to num_embeddings - 1 = {rows - 1}, got {wrong[0]}"
+    )
 
 
 def _row(name, index, rows):

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from companion._arrays import as_array
 from companion._checks import at_least
+from companion.words.embedding import check_ids, outside
 
 __all__ = ["FullSoftmax", "NegativeSampling", "NoiseContrastive"]
 
@@ -58,11 +60,19 @@ class FullSoftmax(nn.Module):
 
         Raises
         ------
+        TypeError
+            If the targets are no tensor of int64 or int32.
         ValueError
-            If ``h`` and ``targets`` do not hold equally many examples.
+            If ``h`` and ``targets`` do not hold equally many examples, ``h`` and the table not
+            equally many columns, or if a target is outside the table.
         """
-        _check_examples(h, targets)
-        return F.cross_entropy(h @ output.weight.T, targets.long())
+        _check_examples(h, targets, output)
+        try:  # no target is to be ignored
+            return F.cross_entropy(
+                h @ output.weight.T, targets.long(), ignore_index=torch.iinfo(torch.int64).min
+            )
+        except IndexError:
+            raise outside("targets", targets, output.num_embeddings) from None
 
 
 class _Sampled(nn.Module):
@@ -127,11 +137,14 @@ class _Sampled(nn.Module):
 
         Raises
         ------
+        TypeError
+            If the targets or what is drawn are no tensors of int64 or int32.
         ValueError
-            If ``h`` and ``targets`` do not hold equally many examples, or the noise and the table
-            equally many words, or if ``drawn`` is not (N, k).
+            If ``h`` and ``targets`` do not hold equally many examples, ``h`` and the table not
+            equally many columns, the noise and the table not equally many words, if ``drawn`` is
+            not (N, k), or if an id is outside the table.
         """
-        _check_examples(h, targets)
+        _check_examples(h, targets, output)
         if len(self.upto) != output.num_embeddings:
             raise ValueError(
                 f"noise must have a probability for each of the table's {output.num_embeddings} "
@@ -140,6 +153,7 @@ class _Sampled(nn.Module):
         expected = (len(targets), self.negatives)
         if drawn is None:
             drawn = self.draw(*expected, generator=generator)
+        check_ids("drawn", drawn)
         if drawn.shape != expected:
             raise ValueError(f"drawn must be {expected}, got {tuple(drawn.shape)}")
         ids = torch.cat([targets[:, None], drawn.to(targets)], 1)  # the target stands first
@@ -245,7 +259,10 @@ class NoiseContrastive(_Sampled):
         return scores - (self.units[ids].to(wide).log() + math.log(self.negatives / self.total))
 
 
-def _check_examples(h, targets):
+def _check_examples(h, targets, output):
+    check_ids("targets", targets)
+    if h.shape[-1] != output.embedding_dim:
+        raise ValueError(f"h must be (N, {output.embedding_dim}), got {tuple(h.shape)}")
     if h.dim() != 2 or targets.shape != h.shape[:1]:
         raise ValueError(
             "h must be (N, D) and targets (N,), "
@@ -255,7 +272,7 @@ def _check_examples(h, targets):
 
 def _distribution(noise):
     """Return the noise as float64."""
-    noise = np.asarray(noise)
+    noise = as_array(noise)
     if noise.dtype.kind not in "iuf":
         raise TypeError(f"noise must be numbers, got dtype {noise.dtype}")
     noise = noise.astype(np.float64)

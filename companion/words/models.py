@@ -1,8 +1,9 @@
 """CBOW and skip-gram: two tables, and a loss that is exchanged."""
 
+import torch
 from torch import nn
 
-from companion.words.embedding import Embedding
+from companion.words.embedding import Embedding, check_ids
 from companion.words.losses import FullSoftmax
 
 __all__ = ["CBOW", "SkipGram"]
@@ -23,10 +24,22 @@ class _TwoTables(nn.Module):
         generator=None,
     ):
         super().__init__()
-        form = {"sparse": sparse, "device": device, "dtype": dtype}
-        self.input = Embedding(num_embeddings, embedding_dim, **form)
-        self.output = Embedding(num_embeddings, embedding_dim, **form)
-        self.objective = FullSoftmax() if objective is None else objective.to(device)
+        # on no device, so that nothing is drawn here: reset_parameters does it
+        tables = (
+            Embedding(num_embeddings, embedding_dim, sparse=sparse, device="meta", dtype=dtype)
+            for _ in range(2)
+        )
+        device = torch.get_default_device() if device is None else torch.device(device)
+        self.input, self.output = (table.to_empty(device=device) for table in tables)
+        if objective is None:
+            objective = FullSoftmax()
+        elif not isinstance(objective, nn.Module):
+            raise TypeError(
+                "objective must be a loss such as NegativeSampling(noise), "
+                f"got {objective!r:.80}"
+            )
+        # its noise cannot be had again from nothing, so it stays where it is beside "meta"
+        self.objective = objective if device.type == "meta" else objective.to(device)
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator=None):
@@ -73,7 +86,7 @@ class SkipGram(_TwoTables):
     embedding_dim : int
         D, the numbers of a word's vector.
     objective : FullSoftmax, NegativeSampling or NoiseContrastive, optional
-        The loss; the full softmax by default.
+        The loss, which moves to ``device``; the full softmax by default.
     sparse : bool
         Whether gradients hold only the rows used, for ``torch.optim.SGD`` or ``SparseAdam``. (The
         full softmax uses all rows of the output table, and its gradient stays dense.)
@@ -95,7 +108,8 @@ class SkipGram(_TwoTables):
     Raises
     ------
     TypeError, ValueError
-        If a size is not a positive whole number.
+        If a size is not a positive whole number, or ``objective`` no module; when called, as
+        ``Embedding`` does.
 
     References
     ----------
@@ -155,8 +169,8 @@ class CBOW(_TwoTables):
     Raises
     ------
     TypeError, ValueError
-        If a size is not a positive whole number; when called, if ``contexts`` is not (N, C) or a
-        row holds no word.
+        If a size is not a positive whole number, or ``objective`` no module; when called, if
+        ``contexts`` is not (N, C), a row holds no word, or as ``Embedding`` does.
 
     References
     ----------
@@ -186,9 +200,10 @@ class CBOW(_TwoTables):
         Tensor of shape (N, D)
             The hidden vector of each.
         """
+        check_ids("contexts", contexts)
         if contexts.dim() != 2:
             raise ValueError(f"contexts must be (N, C), got {tuple(contexts.shape)}")
-        there = contexts >= 0
+        there = contexts != -1
         count = there.sum(1, keepdim=True)
         if not (count > 0).all():
             empty = int((count[:, 0] == 0).nonzero()[0])

@@ -96,6 +96,9 @@ class BytePairEncoding:
         self.tokens = tuple(tokens)
         self._cache = {}
 
+    def __reduce__(self):  # without the cache
+        return type(self), (self.merges,)
+
     @classmethod
     def learn(cls, texts, vocab_size):
         """Find the merges in texts.
@@ -230,7 +233,7 @@ class BytePairEncoding:
         Returns
         -------
         BytePairEncoding
-            Equal to the one saved.
+            With the merges of the one saved.
 
         Raises
         ------
@@ -241,10 +244,10 @@ class BytePairEncoding:
         """
         try:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
-            if stored["format"] != _FORMAT:
+            if stored["format"] != _FORMAT or not isinstance(stored["merges"], list):
                 raise ValueError(f"its format is {stored['format']!r}")
             return cls(stored["merges"])
-        except (KeyError, TypeError, ValueError) as error:  # also what is no JSON, or no UTF-8
+        except (KeyError, TypeError, ValueError, RecursionError) as error:  # also what is no JSON
             raise ValueError(
                 f"path must be a file written by BytePairEncoding.save, got {str(path)!r}: {error}"
             ) from error

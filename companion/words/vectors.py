@@ -11,6 +11,7 @@ from companion._files import replacing
 
 __all__ = ["AnalogyScore", "SimilarityScore", "WordVectors"]
 
+_SPACES = frozenset(" \t\n\v\f\r")  # what separates words for the first program
 _ROWS = 512  # questions scored in one go: bounds the memory beside the vectors
 
 
@@ -20,7 +21,8 @@ class SimilarityScore(NamedTuple):
     Attributes
     ----------
     correlation : float
-        Spearman's rank correlation over the pairs that could be scored; NaN for fewer than two.
+        Spearman's rank correlation over the pairs that could be scored; NaN where there is none:
+        for fewer than two, or if all cosines or all judgements are equal.
     scored : int
         Pairs both of whose words have a direction.
     left_out : int
@@ -40,9 +42,9 @@ class AnalogyScore(NamedTuple):
     accuracy : float
         Right answers out of those asked; NaN if none could be asked.
     asked : int
-        Questions all of whose four words are known.
+        Questions all of whose four words have a direction.
     left_out : int
-        Questions with an unknown word.
+        Questions with an unknown word or one whose vector is zero.
     """
 
     accuracy: float
@@ -92,15 +94,15 @@ class WordVectors:
         if isinstance(words, str):
             raise TypeError(f"words must be a list of strings, got the string {words[:40]!r}")
         self.words = tuple(words)
-        self._index = {word: i for i, word in enumerate(self.words)}
         wrong = [word for word in self.words if not isinstance(word, str)]
         if wrong:
-            raise TypeError(f"words must be strings, got {wrong[0]!r}")
-        if not self.words or len(self._index) < len(self.words):
-            raise ValueError(
-                f"words must be at least one and all different, got {len(self.words)}, "
-                f"{len(self._index)} different"
-            )
+            raise TypeError(f"words must be strings, got {wrong[0]!r:.80}")
+        self._index = {word: i for i, word in enumerate(self.words)}
+        if not self.words:
+            raise ValueError("words must hold at least one, got none")
+        if len(self._index) < len(self.words):
+            twice = next(w for i, w in enumerate(self.words) if self._index[w] != i)
+            raise ValueError(f"words must be all different, got {twice!r} twice")
         self.vectors = _matrix(matrix, len(self.words))
         norms = np.linalg.norm(self.vectors.astype(np.float64), axis=1, keepdims=True)
         self._directed = norms[:, 0] > 0
@@ -111,6 +113,12 @@ class WordVectors:
 
     def __contains__(self, word):
         return word in self._index
+
+    def __iter__(self):
+        return iter(self.words)
+
+    def __reduce__(self):  # so that a copy's vectors are read-only, too
+        return type(self), (self.words, self.vectors)
 
     def __getitem__(self, word):
         return self.vectors[self._row(word)]
@@ -138,7 +146,7 @@ class WordVectors:
         ValueError
             If a word's vector is zero.
         """
-        return float(self._direction(first) @ self._direction(second))
+        return float(np.clip(self._direction(first) @ self._direction(second), -1, 1))
 
     def most_similar(self, positive=(), negative=(), *, topn=10, include=False):
         r"""Find the words nearest to the sum of some directions, less others.
@@ -266,7 +274,7 @@ class WordVectors:
         Parameters
         ----------
         analogies : iterable of (str, str, str, str)
-            Words a, b, c and the right answer d.
+            Words a, b, c and the right answer d, which may stand after the kind of analogy.
         include : bool
             As for ``analogy``.
 
@@ -274,8 +282,13 @@ class WordVectors:
         -------
         AnalogyScore
             The share of right answers, how many were asked and how many left out.
+
+        Raises
+        ------
+        ValueError
+            If a question is no such four or five.
         """
-        analogies = [tuple(question[-4:]) for question in analogies]
+        analogies = [_question(analogy) for analogy in analogies]
         known = [q for q in analogies if all(self._has_direction(word) for word in q)]
         right = 0
         for first in range(0, len(known), _ROWS):
@@ -305,11 +318,11 @@ class WordVectors:
         OSError
             If the file cannot be written; what was there before is still there.
         ValueError
-            If a word is empty or holds a space or line end: the format cannot tell them from
-            its own.
+            If a word is empty or holds a space or line end (the format cannot tell them from
+            its own), or a lone surrogate.
         """
         for word in self.words:
-            if not word or word.split() != [word]:
+            if not word or not _SPACES.isdisjoint(word):
                 raise ValueError(
                     f"words must hold no space or line end and be not empty to be saved, "
                     f"got {word!r}"
@@ -324,6 +337,8 @@ class WordVectors:
     @classmethod
     def load(cls, path):
         """Read word2vec's text format, as ``save``, gensim and the first program write it.
+
+        Each line must have its end, the last one too, or the file counts as cut off.
 
         Parameters
         ----------
@@ -352,8 +367,10 @@ class WordVectors:
             ) from error
 
     def _row(self, word):
+        if not isinstance(word, str):
+            raise TypeError(f"a word must be a string, got {word!r:.80}")
         if word not in self._index:
-            near = difflib.get_close_matches(str(word), self.words, n=3)
+            near = difflib.get_close_matches(word, self.words, n=3)
             hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
             raise KeyError(f"the word {word!r} is not in the vocabulary of {len(self)}{hint}")
         return self._index[word]
@@ -387,6 +404,16 @@ def _matrix(matrix, count):
         raise ValueError(f"matrix must be finite (float32), got NaN or infinity in row {bad[0]}")
     matrix.setflags(write=False)
     return matrix
+
+
+def _question(analogy):
+    """Return the four words of an analogy, without its kind."""
+    words = () if isinstance(analogy, str) else tuple(analogy)
+    if len(words) not in (4, 5):
+        raise ValueError(
+            f"analogies must be four words each, perhaps after their kind, got {analogy!r:.80}"
+        )
+    return words[-4:]
 
 
 def _words_of(given):
