@@ -214,3 +214,14 @@ def test_on_a_gpu(sparse):
     assert torch.equal(ours(ids), theirs(ids))
     got, expected = gradient(ours, ids, d_y).to_dense(), gradient(theirs, ids, d_y).to_dense()
     assert relative_error(got, expected) < 1e-15
+
+
+@pytest.mark.parametrize("derivative", [torch.func.jacfwd, torch.func.jacrev, torch.func.hessian])
+def test_derivatives_of_every_mode_are_torchs(derivative):
+    ids, weight = torch.tensor([[0, 2], [2, 4]]), torch.randn(5, 3, dtype=torch.float64)
+
+    def cubes(table):
+        return lambda w: torch.func.functional_call(table, {"weight": w}, (ids,)).pow(3).sum()
+
+    ours, theirs = (derivative(cubes(kind(5, 3)))(weight) for kind in (Embedding, nn.Embedding))
+    torch.testing.assert_close(ours, theirs)

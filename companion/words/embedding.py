@@ -22,6 +22,7 @@ class _Rows(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         weight, ids, ctx.padding_idx, ctx.sparse = inputs
         ctx.save_for_backward(ids)
+        ctx.save_for_forward(ids)
         ctx.shape = weight.shape
 
     @staticmethod
@@ -40,6 +41,12 @@ class _Rows(torch.autograd.Function):
                 d_rows = d_rows.masked_fill((rows == ctx.padding_idx)[:, None], 0)
             d_weight = d_rows.new_zeros(ctx.shape).index_add(0, rows, d_rows)
         return d_weight, None, None, None
+
+
+    @staticmethod
+    def jvp(ctx, d_weight, *_):
+        (ids,) = ctx.saved_tensors
+        return d_weight.index_select(0, ids.reshape(-1)).reshape(*ids.shape, ctx.shape[1])
 
 
 class Embedding(nn.Module):
