@@ -14,7 +14,7 @@ def at_least(name, value, least):
 
 def one_of(name, value, choices):
     """Return ``value`` if it is one of ``choices``."""
-    if value not in choices:
+    if value not in tuple(choices):  # a dict would hash it
         allowed = ", ".join(map(repr, choices))
         raise ValueError(f"{name} must be one of {allowed}, got {value!r:.80}")
     return value

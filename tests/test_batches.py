@@ -1,5 +1,6 @@
 """Batches of equal and of unequal lengths, padding, masks, packing, bucketing, masked loss."""
 
+import math
 import warnings
 
 import numpy as np
@@ -181,6 +182,84 @@ def test_dtypes_and_padding():
     assert x["x"].dtype == target.dtype == torch.float32 and target[~real].isnan().all()
     (x,) = batches([torch.ones(2, 1, dtype=torch.float64)], size=1)
     assert x["x"].dtype == torch.float64
+
+
+def test_arrays_of_any_layout_and_byte_order():
+    array = np.arange(12.0).reshape(6, 2)
+    for odd in (array[::-1], array[:, ::-1], array.astype(">f4"), array.astype(">i8")[::-1]):
+        x, _ = pad([odd])
+        assert x[:, 0].tolist() == odd.tolist()
+        assert next(iter(batches(odd, size=2))).tolist() == odd.tolist()
+    assert mask(np.array([1, 2], dtype=">i2")[::-1]).equal(mask([2, 1]))
+    for unsigned in (np.uint16, np.uint32, np.uint64):
+        ids = np.array([7, 8], dtype=unsigned)
+        assert pad([ids, ids[:1]])[0].equal(torch.tensor([[7, 7], [8, 0]]))
+        assert mask(ids).equal(mask([7, 8]))
+    assert pad([torch.tensor([7, 8], dtype=torch.uint16)])[0].dtype == torch.int64
+
+
+def test_lists_of_tensors():
+    one, two = torch.tensor(1.5, requires_grad=True), torch.tensor(2.5)
+    x, _ = pad([[one, two], [two]])
+    assert x.tolist() == [[1.5, 2.5], [2.5, 0.0]]
+    x[0, 0].backward()
+    assert one.grad == 1
+    (_, label), = batches([[1], [2]], [one, two], size=2)
+    assert label.tolist() == [1.5, 2.5]
+
+
+def test_padding_of_every_type_stays_what_it_was():
+    fits = [([1], 2.0), ([1], -7), ([True], False), ([0.5], 0.1), ([0.5], math.nan),
+            ([0.5], -math.inf), (np.ones(1, np.uint8), 255), ([True], 1)]  # fmt: skip
+    for sequence, padding in fits:
+        found = pad([sequence], padding, steps=2)[0][1, 0].item()
+        assert found == pytest.approx(padding, nan_ok=True), (sequence, padding)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "padding", "error"),
+    [
+        ([1], 0.5, ValueError), ([1], math.nan, ValueError), ([1], 2**70, ValueError),
+        ([True], 5, ValueError), (np.ones(1, np.uint8), -1, ValueError),
+        (np.ones(1, np.uint8), 300, ValueError), ([0.5], 1e60, ValueError),
+        (torch.ones(1).half(), 1e6, ValueError),
+        ([1], "x", TypeError), ([1], None, TypeError), ([1], [0], TypeError),
+    ],
+)  # fmt: skip
+def test_padding_that_does_not_fit_is_refused_at_once(sequence, padding, error):
+    for make in (lambda: pad([sequence], padding), lambda: batches([sequence], size=1,
+                                                                   padding=padding)):
+        with pytest.raises(error, match="padding must be a number"):
+            make()
+
+
+def test_a_tuple_of_targets_is_a_list_of_targets():
+    for targets in ([[1, 2], [3, 4]], ([1, 2], [3, 4])):
+        (_, (target, real)), = batches([[5, 6], [7, 8]], targets, size=2)
+        assert target.tolist() == [[1, 3], [2, 4]] and real.all()
+    (_, label), = batches([[5, 6], [7, 8]], (0, 1), size=2)
+    assert label.tolist() == [0, 1]
+
+
+def test_the_mask_goes_to_the_device_asked_for():
+    assert mask([1], device="meta").device.type == "meta"
+    if torch.cuda.is_available():
+        assert mask([1], device=0).device == torch.device("cuda", 0)
+    else:  # never silently on the CPU
+        with pytest.raises((AssertionError, RuntimeError)):
+            mask([1], device=0)
+
+
+def test_what_cross_entropy_ignores_does_not_count():
+    """Real labels 1 and ignored, so the mean is of one: that of the first step alone."""
+    prediction = torch.randn(3, 1, 4, requires_grad=True)
+    target, real = torch.tensor([[1], [-100], [2]]), mask([2], 3)
+    mean, count = MaskedLoss(cross_entropy)(prediction, (target, real))
+    assert count == 1 and mean.equal(cross_entropy(prediction[0], target[0]))
+    mean, count = MaskedLoss(cross_entropy)(prediction, (target, mask([1], 3).roll(1, 0)))
+    assert (mean.item(), count) == (0.0, 0)
+    mean.backward()
+    assert (prediction.grad == 0).all()
 
 
 def test_masks_by_hand():
@@ -384,6 +463,30 @@ WRONG = {
     "scalar": (
         lambda: batches(np.ones((2, 3)), np.float64(1), size=5), ValueError, r"got \(\)",
     ),
+    "one target": (lambda: batches([[1]], 5, size=1), ValueError, "one a sequence, got 5"),
+    "great seed": (
+        lambda: batches([[1]], size=1, seed=2**64),
+        ValueError, r"seed must be below 2\*\*64, got 18",
+    ),
+    "packed": (lambda: batches([[1]], size=1, packed="no"), ValueError, "packed must be .* 'no'"),
+    "masked array": (
+        lambda: batches(np.ma.masked_array(np.ones((1, 2)), [[True, False]]), size=1),
+        ValueError, "inputs must have no masked values, got masked_array",
+    ),
+    "masked sequence": (
+        lambda: pad([[1], np.ma.masked_array([1, 2], [True, False])]),
+        ValueError, r"sequences\[1\] must have no masked values, got masked_array",
+    ),
+    "too great": (
+        lambda: pad([np.array([2**63], dtype=np.uint64)]), ValueError, r"numbers below 2\*\*63",
+    ),
+    "unequal tensors": (
+        lambda: pad([[torch.ones(1), torch.ones(2)]]),
+        TypeError, r"sequences\[0\] must hold numbers",
+    ),
+    "pad numbers": (lambda: pad([1, 2]), ValueError, "step in a list or array of its own, got 1"),
+    "mask of words": (lambda: mask(["a"]), TypeError, "lengths must hold numbers"),
+    "mask of nothing": (lambda: mask(None), TypeError, "lengths must hold numbers .* got None"),
     "pad": (lambda: pad([]), ValueError, "sequences must hold at least one sequence, got none"),
     "pad what": (lambda: pad("ab"), TypeError, "sequences must be a list, got str"),
     "pad steps": (lambda: pad([[1]], steps=0), ValueError, "steps must be at least 1, got 0"),
@@ -399,6 +502,36 @@ WRONG = {
     "mask of another batch": (
         lambda: MaskedLoss(mse_loss)(torch.ones(2, 3), (torch.ones(2, 3), mask([2, 1]))),
         ValueError, r"mask must be \(T, B\) .* prediction \(2, 3\) and .* got \(2, 2\)",
+    ),
+    "column beside whole numbers": (
+        lambda: MaskedLoss(lambda p, y: ((p - y) ** 2).mean())(
+            torch.ones(2, 2, 1), (torch.ones(2, 2).long(), mask([2, 1]))
+        ),
+        ValueError, r"same shape, got \(2, 2, 1\) and \(2, 2\)",
+    ),
+    "row beside whole numbers": (
+        lambda: MaskedLoss(lambda p, y: ((p - y) ** 2).mean())(
+            torch.ones(2, 2), (torch.ones(2, 2, 1).long(), mask([2, 1]))
+        ),
+        ValueError, r"same shape, got \(2, 2\) and \(2, 2, 1\)",
+    ),
+    "loss of each": (
+        lambda: MaskedLoss(nn.MSELoss(reduction="none"))(
+            torch.ones(2, 2), (torch.ones(2, 2), mask([2, 1]))
+        ),
+        ValueError, r"loss must give one number, a mean, got shape \(3,\)",
+    ),
+    "list for a mask": (
+        lambda: MaskedLoss(mse_loss)(torch.ones(1, 1), (torch.ones(1, 1), [[True]])),
+        TypeError, r"mask must be a tensor, got \[\[True\]\]",
+    ),
+    "array for a target": (
+        lambda: MaskedLoss(mse_loss)(torch.ones(1, 1), (np.ones((1, 1)), mask([1]))),
+        TypeError, "target must be a tensor, got array",
+    ),
+    "output and state": (
+        lambda: MaskedLoss(mse_loss)((torch.ones(1, 1), None), (torch.ones(1, 1), mask([1]))),
+        TypeError, r"prediction must be a tensor, got \(tensor",
     ),
     "numbers for a mask": (
         lambda: MaskedLoss(mse_loss)(torch.ones(2, 3), (torch.ones(2, 3), torch.ones(2, 3))),

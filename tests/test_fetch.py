@@ -1,5 +1,6 @@
 """Public files: found, checked, downloaded, resumed; against a server of our own."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pooch
 import pooch.core
 import pytest
 
@@ -36,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if start:
             end = len(server.content)
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
+            self.send_header("Content-Range", f"{server.units} {start}-{end - 1}/{end}")
         self.end_headers()
         self.wfile.write(body[:100_000] if how == "cut" else body)  # then the connection closes
 
@@ -50,6 +52,7 @@ def server(monkeypatch):
     monkeypatch.setattr(pooch.core.time, "sleep", lambda _: None)  # before it tries again
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.answers, server.asked, server.gate = CONTENT, [], [], None
+    server.units = "bytes"
     server.files = {
         "bytes.bin": Source(
             f"http://127.0.0.1:{server.server_port}/bytes.bin",
@@ -180,6 +183,47 @@ def test_a_cache_that_cannot_be_written_is_named(server, tmp_path, cache, monkey
     assert not server.asked
 
 
+def test_what_cannot_be_read_is_named(server, tmp_path, cache, monkeypatch):
+    copies = tmp_path / "copies"
+    (copies / "bytes.bin").mkdir(parents=True)
+    monkeypatch.setenv("COMPANION_DATA", str(copies))
+    with pytest.raises(OSError, match=r"copies/bytes.bin must be a file to be read, got") as caught:
+        fetch("bytes.bin", server.files)
+    if os.name == "posix":
+        assert caught.type is IsADirectoryError and caught.value.errno == errno.EISDIR
+
+    def refused(path):  # chmod would not stop root
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (copies / "bytes.bin").rmdir()
+    (copies / "bytes.bin").write_bytes(CONTENT)
+    monkeypatch.setattr(pooch, "file_hash", refused)
+    with pytest.raises(PermissionError, match="copies/bytes.bin must be a file to be") as caught:
+        fetch("bytes.bin", server.files)
+    assert caught.value.errno == errno.EACCES
+    monkeypatch.delenv("COMPANION_DATA")
+    cache.mkdir()
+    (cache / "bytes.bin").write_bytes(CONTENT)
+    with pytest.raises(PermissionError, match="written or read .* COMPANION_CACHE") as caught:
+        fetch("bytes.bin", server.files)
+    assert caught.value.errno == errno.EACCES and not server.asked
+
+
+def test_a_server_may_write_its_units_in_capitals(server, cache):
+    cache.mkdir()
+    (cache / "bytes.bin.part").write_bytes(CONTENT[:1234])
+    server.answers, server.units = ["well"], "Bytes"
+    assert fetch("bytes.bin", server.files).read_bytes() == CONTENT
+    assert server.asked == ["bytes=1234-"]
+
+
+def test_what_is_not_there_is_asked_for_once(server, cache):
+    server.answers = ["404"]
+    with pytest.raises(ConnectionError, match="could not be downloaded .*404"):
+        fetch("bytes.bin", server.files)
+    assert len(server.asked) == 1
+
+
 def test_a_cache_that_may_only_be_read_is_enough(server, cache):
     cache.mkdir()
     (cache / "bytes.bin").write_bytes(CONTENT)
@@ -243,6 +287,8 @@ def test_every_file_has_its_papers():
         assert source.source and source.licence
     with pytest.raises(ValueError, match="name must be one of 'JSB_Chorales.mat', .* got 'x'"):
         fetch("x")
+    with pytest.raises(ValueError, match=r"name must be one of 'JSB_Chorales.mat', .* got \['x'\]"):
+        fetch(["x"])
 
 
 def test_the_cache_is_a_folder_of_its_own(monkeypatch, tmp_path):

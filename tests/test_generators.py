@@ -3,9 +3,11 @@
 import itertools
 import math
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import solve_ivp
 from scipy.stats import chisquare
 
@@ -81,6 +83,35 @@ def test_each_sequence_has_its_own_speed_and_gravity():
     np.testing.assert_allclose(energy, np.broadcast_to(energy[0], energy.shape))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("speed", [1e-100, 0.05, 1e100])
+@pytest.mark.parametrize("gravity", [0.0, 1e-320, 1e-100, 1e100])
+def test_balls_of_extreme_speeds_have_numbers_for_places(speed, gravity):
+    balls = bouncing_ball(20, 5, speed=speed, gravity=gravity, seed=0)
+    assert np.isfinite(balls.velocities).all()
+    assert ((balls.positions >= 0.1) & (balls.positions <= 0.9)).all()
+
+
+def test_numbers_may_be_tensors_that_require_a_gradient_or_fractions():
+    gravity = torch.tensor([0.0, 0.003], dtype=torch.float64, requires_grad=True)
+    plain = bouncing_ball(2, 4, gravity=[0.0, 0.003], radius=0.125, seed=7)
+    other = bouncing_ball(2, 4, gravity=gravity, radius=Fraction(1, 8), seed=7)
+    np.testing.assert_array_equal(other.positions, plain.positions)
+    composition = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64, requires_grad=True)
+    drawn = dna(2, 9, composition=composition, share=torch.tensor(0.5), seed=0)
+    assert drawn.sequences == dna(2, 9, composition=[0.1, 0.2, 0.3, 0.4], seed=0).sequences
+    Grammar({"S": [(("a",), Fraction(1, 3)), (("b",), np.float64(2 / 3))]})
+
+
+def test_the_discs_of_small_balls_come_out_too_large_as_documented():
+    """The picture is linear in the distance across a pixel: its area is that of all discs with
+    radii r - 1/2 to r + 1/2 on average, pi (r² + 1/12) in pixels."""
+    for radius in (0.5, 1, 2, 4):  # pixels
+        balls = bouncing_ball(500, 4, radius=radius / 32, seed=0)
+        area = balls.frames(32).sum((2, 3)).mean()
+        assert area / (math.pi * radius**2) == pytest.approx(1 + 1 / (12 * radius**2), abs=0.01)
+
+
 def test_frames_show_the_balls_where_they_are():
     balls = bouncing_ball(5, 8, radius=0.12, speed=0.1, seed=5)
     frames = balls.frames(40)
@@ -119,11 +150,22 @@ def test_balls_are_a_function_of_the_seed():
         ({"steps": 2.5}, TypeError, "steps must be a whole number, got 2.5"),
         ({"balls": 0}, ValueError, "balls must be at least 1, got 0"),
         ({"radius": 0.5}, ValueError, "radius must be above 0 and below 0.5, got 0.5"),
-        ({"speed": 0}, ValueError, "speed must be above 0 and below inf, got 0"),
+        ({"speed": 0}, ValueError, r"speed must be from 1e-100 to 1e\+100, got 0"),
+        ({"speed": 1e155}, ValueError, r"speed must be from 1e-100 to 1e\+100, got 1e\+155"),
+        ({"speed": 1e-155}, ValueError, r"speed must be from 1e-100 to 1e\+100, got 1e-155"),
         ({"speed": [0.1] * 3}, ValueError, r"speed must be a number or of shape \(2,\), got \(3,"),
         ({"speed": "fast"}, TypeError, "speed must be real numbers, got 'fast'"),
-        ({"gravity": -1}, ValueError, "gravity must be from 0 to inf, got -1"),
-        ({"gravity": math.nan}, ValueError, "gravity must be from 0 to inf, got nan"),
+        ({"speed": [[1], [1, 2]]}, TypeError, r"speed must be real .* got \[\[1\], \[1, 2\]\]"),
+        ({"speed": True}, TypeError, "speed must be real numbers, got True"),
+        ({"radius": [0.1, 0.2]}, TypeError, r"radius must be one number, got \[0.1, 0.2\]"),
+        ({"radius": None}, TypeError, "radius must be real numbers, got None"),
+        ({"gravity": -1}, ValueError, r"gravity must be from 0 to 1e\+100, got -1"),
+        ({"gravity": math.nan}, ValueError, r"gravity must be from 0 to 1e\+100, got nan"),
+        (
+            {"gravity": np.ma.masked_array([1, 2], [0, 1])},
+            ValueError,
+            "gravity must have no masked values, got masked_array",
+        ),
         ({"seed": None}, TypeError, "seed must be a whole number, got None"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
     ],
@@ -203,6 +245,13 @@ def test_composition_mutation_and_matrix_show_in_the_letters():
         ({"motifs": ["TANA"]}, r"motifs\[0\] must be letters of ACGT, got 'TANA'"),
         ({"motifs": [""]}, r"motifs\[0\] must be letters of ACGT, got ''"),
         ({"motifs": "TATA"}, "motifs must be a list of motifs, got 'TATA'"),
+        ({"motifs": None}, "motifs must be a list of motifs, got None"),
+        ({"motifs": [b"TATA"]}, r"motifs\[0\] must be real numbers, got b'TATA'"),
+        ({"motifs": [[[1, 0, 0, 0], [1]]]}, r"motifs\[0\] must be real numbers, got \[\[1, 0"),
+        ({"composition": "ACGT"}, "composition must be real numbers, got 'ACGT'"),
+        ({"share": [0.1, 0.2]}, r"share must be one number, got \[0.1, 0.2\]"),
+        ({"mutation": np.array([0.1, 0.2])}, r"mutation must be one number, got array\(\[0.1"),
+        ({"mutation": True}, "mutation must be one number, got True"),
         ({"motifs": [np.ones((3, 4))]}, r"motifs\[0\] must be four probabilities with sum 1, in"),
         ({"motifs": [np.eye(4)[:0]]}, r"motifs\[0\] must be four probabilities"),
         ({"composition": [0.5, 0.5]}, "composition must be four probabilities with sum 1, got"),
@@ -213,7 +262,7 @@ def test_composition_mutation_and_matrix_show_in_the_letters():
     ],
 )
 def test_dna_says_what_is_wrong(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         dna(**({"count": 2, "length": 10, "seed": 0} | change))
 
 
@@ -285,10 +334,11 @@ def test_long_strings_of_brackets_keep_the_counts_finite():
         ({"kinds": 5}, "kinds must be at most 4, got 5"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"corrupt": 1.5}, "corrupt must be from 0 to 1, got 1.5"),
+        ({"corrupt": [0.1, 0.2]}, r"corrupt must be one number, got \[0.1, 0.2\]"),
     ],
 )
 def test_brackets_say_what_is_wrong(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         brackets(**({"count": 2, "length": 6, "seed": 0} | change))
 
 
@@ -383,6 +433,55 @@ def test_sentences_of_nearly_endless_grammars():
     assert grammar.log_probability([]) == pytest.approx(0, abs=1e-6)
 
 
+def test_what_cannot_be_has_no_probability_by_rounding():
+    """a is never alone: A, which alone ends in a, comes with a b; and no S comes to an end."""
+    never = Grammar({
+        "S": [(("A", "b"), 0.1), (("S",), 0.2), ((), 0.7)],
+        "A": [(("S",), 0.9), (("a",), 0.1)],
+    })  # fmt: skip
+    assert never.log_probability(["a"]) == -math.inf
+    assert never.log_probability(["b"]) > -math.inf
+    full = Grammar({
+        "S": [(("a",), 0.05), (("A", "S"), 0.05), (("S",), 0.9)],
+        "A": [(("A",), 0.1), ((), 0.2), (("S",), 0.7)],
+    })  # fmt: skip
+    assert full.log_probability([]) == -math.inf
+
+
+def short_sentences(rules, longest):
+    """What each symbol can become, by growing sets of strings until they grow no more."""
+    made, before = {symbol: set() for symbol in rules}, None
+    while made != before:
+        before = {symbol: set(strings) for symbol, strings in made.items()}
+        for symbol, listed in rules.items():
+            for right, _ in listed:
+                parts = [before.get(part, {(part,)}) for part in right]
+                joined = (sum(choice, ()) for choice in itertools.product(*parts))
+                made[symbol] |= {words for words in joined if len(words) <= longest}
+    return made
+
+
+def test_impossible_is_what_the_rules_cannot_make():
+    """Random grammars full of chains; with an inverse by subtraction, 2 of these 135 fail."""
+    symbols, tried = ["S", "A", "B", "C"], 0
+    ends = [(), ("a",), ("A", "b"), ("C", "S"), ("B", "a"), ("B", "C")]
+    for seed in range(300):
+        rng, rules = np.random.default_rng(seed), {}
+        for symbol in symbols:
+            rights = [(str(other),) for other in rng.choice(symbols, size=2)]
+            rights.append(ends[rng.integers(6)])
+            rules[symbol] = list(zip(rights, rng.dirichlet(np.ones(3)).tolist(), strict=True))
+        try:
+            grammar = Grammar(rules)
+        except ValueError:  # no finite length
+            continue
+        possible, tried = short_sentences(rules, 2)["S"], tried + 1
+        for n in range(3):
+            for words in itertools.product("ab", repeat=n):
+                assert (grammar.log_probability(list(words)) > -math.inf) == (words in possible)
+    assert tried == 135
+
+
 def test_empty_sentence_and_foreign_words():
     # e = .3 e² + .2, the smaller root
     nothing = (1 - math.sqrt(1 - 4 * 0.3 * 0.2)) / (2 * 0.3)
@@ -390,8 +489,9 @@ def test_empty_sentence_and_foreign_words():
     assert Grammar(ENGLISH).log_probability([]) == -math.inf
     assert Grammar(ENGLISH).log_probability(["she", "snores"]) == -math.inf
     assert Grammar(ENGLISH).log_probability(["sleeps", "she"]) == -math.inf
-    with pytest.raises(TypeError, match="words must be a list of words, got 'she sleeps'"):
-        Grammar(ENGLISH).log_probability("she sleeps")
+    for words in ("she sleeps", b"ab", None, 5):
+        with pytest.raises(TypeError, match=f"words must be a list of words, got {words!r}"):
+            Grammar(ENGLISH).log_probability(words)
 
 
 @pytest.mark.parametrize("rules", [ENGLISH, TWISTED, DOUBLE], ids=["english", "twisted", "double"])
@@ -469,7 +569,14 @@ def test_a_long_chain_of_symbols_is_consistent():
         ({"S": [(("a",), math.nan)]}, ValueError, "positive probabilities with sum 1"),
         ({"S": [("NP", 1.0)]}, TypeError, "tuples of strings as right sides, got 'NP'"),
         ({"S": [(("a", 3), 1.0)]}, TypeError, "tuples of strings as right sides"),
+        ({"S": [({"a", "b"}, 1.0)]}, TypeError, "tuples of strings as right sides, got {'"),
+        ({"S": [(5, 1.0)]}, TypeError, "tuples of strings as right sides, got 5"),
         ({"S": [("a", "b", "c")]}, ValueError, "must hold pairs"),
+        ({"S": None}, TypeError, r"rules\['S'\] must be a list of rules, got None"),
+        ({"S": [(("a",), "x")]}, TypeError, r"\['S'\]'s probability must be real .* got 'x'"),
+        ({"S": [(("a",), None)]}, TypeError, r"\['S'\]'s probability must be .* got None"),
+        ({"S": [(("a",), True)]}, TypeError, r"\['S'\]'s probability must be one .* got True"),
+        ([("S", "a")], TypeError, r"rules must be a dict, got \[\('S', 'a'\)\]"),
         ({"S": [(("S",), 1.0)]}, ValueError, "spectral radius below 1, got 1"),
         ({"S": [(("S", "S"), 0.5), (("a",), 0.5)]}, ValueError, "below 1, got 1"),
         # ten tenths are less than 1 by rounding alone
@@ -485,3 +592,8 @@ def test_a_long_chain_of_symbols_is_consistent():
 def test_grammar_says_what_is_wrong(rules, error, message):
     with pytest.raises(error, match=message):
         Grammar(rules)
+
+
+def test_the_start_must_be_a_symbol():
+    with pytest.raises(ValueError, match=r"start must be a symbol with rules, got \['S'\]"):
+        Grammar({"S": [(("a",), 1)]}, start=["S"])

@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +117,15 @@ def test_probabilities_add_up_to_one_after_any_context(corpus, context, order):
         # the fast road over whole texts and the one over all words agree
         along = np.exp(model.log_probabilities([*context, "a"]))[len(context)]
         assert p[vocabulary.index("a")] == pytest.approx(along, rel=1e-12)
+
+
+def test_a_corpus_may_be_read_once_in_all_its_parts():
+    for vocabulary in (None, Vocabulary(TINY)):
+        once = NGram(2, WittenBell()).fit((iter(s) for s in TINY), vocabulary)
+        lists = NGram(2, WittenBell()).fit(TINY, vocabulary)
+        assert once.sizes == lists.sizes == (3, 4)
+        assert once.perplexity(iter(s) for s in TINY) == lists.perplexity(TINY)
+    assert once.sample(0, context=iter(["a"])) == once.sample(0, context=["a"])
 
 
 def test_numbers_by_hand():
@@ -252,6 +262,20 @@ def test_ngrams_refuse_what_they_cannot_count():
             NGram(2).fit(["the cat", "a dog"], vocabulary)
     with pytest.raises(ValueError, match="start and an end"):
         NGram(2).fit(TINY, Vocabulary(TINY, end=None))
+    with pytest.raises(TypeError, match=r"vocabulary must be a Vocabulary, got \['a'\]"):
+        NGram(2).fit(TINY, ["a"])
+    with pytest.raises(TypeError, match="a sentence must be a list of words, got 5"):
+        NGram(2).fit([["a"], 5])
+    for smoothing in ("kn", KneserNey, 0.5):
+        with pytest.raises(TypeError, match=r"smoothing must be an object such as KneserNey\(\)"):
+            NGram(2, smoothing)
+        with pytest.raises(TypeError, match="smoothing must be an object .* got"):
+            NGram(2).smoothing = smoothing
+    assert NGram(2).sizes is NGram(2).vocabulary is None
+    long = NGram(3).fit(TINY)
+    for ask in (long.probabilities, lambda words: long.sample(0, context=words)):
+        with pytest.raises(TypeError, match="a word must be a string, got 5"):
+            ask([5, "a", "b"])  # out of sight for three-grams
     model = NGram(2).fit(TINY)
     with pytest.raises(ValueError, match="without start and padding symbol, got '<s>'"):
         model.log_probability(["<s>", "a"])
@@ -339,6 +363,34 @@ def test_stationary_of_chains_that_return_in_beats_or_not_at_all():
     assert held.log_probability([1, 0]) == -math.inf
 
 
+def test_rare_states_are_as_exact_as_frequent_ones():
+    """Two states in closed form; three in a ring, each left with a chance of its own, stay in
+    proportion to 1 / chance; a state that is left for good has exactly 0."""
+    e = 1e-15
+    pi = MarkovChain([[1 - e, e], [3 * e, 1 - 3 * e]]).stationary()
+    np.testing.assert_allclose(pi, [0.75, 0.25], rtol=1e-14)
+    leaving = np.array([0.5, 1e-9, 1e-14])
+    ring = np.diag(1 - leaving) + np.roll(np.diag(leaving), 1, axis=1)
+    expected = 1 / leaving / (1 / leaving).sum()
+    np.testing.assert_allclose(MarkovChain(ring).stationary(), expected, rtol=1e-13)
+    left = MarkovChain([[0, 1, 0], [0, 0, 1], [0, 1, 0]])
+    assert left.initial[0] == 0 and left.log_probability([0, 1]) == -math.inf
+    assert left.stationary().tolist() == [0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_left_for_good_has_no_share(seed):
+    """States 0 to 4 lead into a class of five, by any numbers: only the five keep a share."""
+    rng, order = np.random.default_rng(seed), np.random.default_rng(seed).permutation(10)
+    rows = rng.random((10, 10)) ** 6
+    rows[5:, :5] = 0
+    rows = (rows / rows.sum(1, keepdims=True))[np.ix_(order, order)]
+    pi = MarkovChain(rows).stationary()
+    np.testing.assert_array_equal(pi > 0, order >= 5)
+    np.testing.assert_allclose(pi @ rows, pi, rtol=1e-13)
+    assert pi.sum() == pytest.approx(1, abs=1e-14)
+
+
 def test_fitting_counts_what_follows_what():
     chain = MarkovChain.fit(["aab", "ba"])  # a: a once, b once; b: a once; not b to b between them
     np.testing.assert_allclose(chain.transitions, [[0.5, 0.5], [1, 0]])
@@ -392,6 +444,19 @@ def test_samples_of_a_chain_start_where_told_and_repeat():
     assert set(starts) == set("abc")
 
 
+def test_chains_take_tensors():
+    rows = torch.tensor([[0.75, 0.25], [0.5, 0.5]], requires_grad=True)
+    chain = MarkovChain(rows, states=torch.tensor([0, 1]))
+    assert chain.transitions.tolist() == rows.tolist() and chain.states == (0, 1)
+    assert chain.log_probability(torch.tensor([0, 1])) == chain.log_probability([0, 1])
+    fitted = MarkovChain.fit(torch.tensor([[0, 1, 0], [1, 0, 1]]), states=torch.tensor([0, 1]))
+    assert fitted.transitions.tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(TypeError, match="transitions must be real numbers, got 'ab'"):
+        MarkovChain("ab")
+    with pytest.raises(ValueError, match="initial must have no masked values"):
+        MarkovChain(np.eye(2), initial=np.ma.masked_array([0.5, 0.5], [False, True]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -430,8 +495,32 @@ def test_chains_refuse_states_they_do_not_know_and_texts_that_say_too_little():
             MarkovChain.fit(none)
     with pytest.raises(TypeError, match="got one string"):
         MarkovChain.fit("aab")
-    with pytest.raises(ValueError, match="pseudocount must be at least 0, got -1"):
-        MarkovChain.fit(["aba"], pseudocount=-1)
+    for pseudocount in (-1, math.inf, math.nan, True, "1"):
+        message = f"pseudocount must be a finite number of at least 0, got {pseudocount!r}"
+        with pytest.raises(ValueError, match=message):
+            MarkovChain.fit(["aba"], pseudocount=pseudocount)
+    for one in ([0, 1, 0, 1], np.array([0, 1, 0, 1]), torch.tensor([0, 1, 0, 1])):
+        with pytest.raises(TypeError, match=r"sequences\[0\] must be a sequence, got 0"):
+            MarkovChain.fit(one)
+    with pytest.raises(TypeError, match="sequences must be a sequence, got None"):
+        MarkovChain.fit(None)
+    for mixed in (["a", 1, "a"], [["a"], ["b"], ["a"]]):
+        with pytest.raises(TypeError, match="sequences must hold states that can be sorted, or"):
+            MarkovChain.fit([mixed])
+    mixed = MarkovChain.fit([["a", 1, "a"]], states=["a", 1])
+    assert mixed.transitions.tolist() == [[0, 1], [1, 0]]
+    for states in (None, [0, math.nan]):
+        with pytest.raises(ValueError, match="states must be equal to themselves, got nan"):
+            MarkovChain.fit([np.array([0, math.nan, 0])], states)
+    for ask in (lambda: chain.predict(["dry"]), lambda: chain.log_probability([["dry"]])):
+        with pytest.raises(TypeError, match="among 'dry', 'wet', got an unhash.*list"):
+            ask()
+    with pytest.raises(TypeError, match="sequence must be a sequence, got 5"):
+        chain.log_probability(5)
+    with pytest.raises(TypeError, match="states must be names .*: unhashable type: 'list'"):
+        MarkovChain(np.eye(2), states=[[1], [2]], initial=[0.5, 0.5])
+    with pytest.raises(TypeError, match="states must be a sequence, got 5"):
+        MarkovChain(np.eye(2), states=5)
     with pytest.raises(ValueError, match="steps must be at least 0"):
         chain.predict("dry", -1)
     with pytest.raises(ValueError, match="seed must be at least 0"):

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import stat
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
-from companion.sequences import Vocabulary, tokenise
+from companion.sequences import Vocabulary, news, tokenise
 
 CORPUS = [["the", "dog", "sat", "down"], ["the", "cat", "sat"], ["the", "end"]]
 NO_SPECIALS = dict(unknown=None, padding=None, start=None, end=None)
@@ -30,6 +33,12 @@ NO_SPECIALS = dict(unknown=None, padding=None, start=None, end=None)
         ("two\n\n\tlines\u00a0here", ["two", "lines", "here"]),
         ("", []),
         ("日本 🙂", ["日本", "🙂"]),
+        ("हिन्दी भाषा।", ["हिन्दी", "भाषा", "।"]),  # vowel signs are no letters
+        ("X̄ ẹ́ x̄ys", ["x̄", "ẹ\u0301", "x̄ys"]),  # accents with no composed form
+        ("שָׁלוֹם d'x̄'s İZ", ["שָׁלוֹם", "d'x̄'s", "i\u0307z"]),
+        ("می\u200cخواهم, ක්\u200dරිස්", ["می\u200cخواهم", ",", "ක්\u200dරිස්"]),
+        ("wonder\u00adful", ["wonderful"]),
+        ("❤\ufe0f! \u0301a", ["❤\ufe0f", "!", "\u0301", "a"]),
     ],
 )
 def test_tokens(text, tokens):
@@ -40,6 +49,25 @@ def test_tokens_of_plain_words_are_those_of_scikit_learn():
     text = "A rose is a rose is a rose; and so, on the 2nd day, is a ROSE."
     theirs = CountVectorizer(token_pattern=r"\w+").build_analyzer()(text)
     assert [token for token in tokenise(text) if token.isalnum()] == theirs
+
+
+def test_marks_change_nothing_for_plain_text():
+    plain = re.compile(r"\d+(?:[.,:]\d+)+|\w+(?:['’]\w+)*|[^\w\s]")
+    for sentence in news():
+        text = " ".join(sentence)
+        assert tokenise(text) == plain.findall(text)
+
+
+@given(st.text(st.characters(categories=["L", "M", "N", "P", "Zs"])))
+def test_a_mark_stays_with_what_it_stands_on(text):
+    """As Unicode's word boundaries have it (UAX 29, WB4): none before a mark, but after a space."""
+    composed = unicodedata.normalize("NFC", text.replace("\u00ad", "").lower())
+    for token in tokenise(text):
+        if unicodedata.category(token[0]).startswith("M") and len(token) < len(composed):
+            before = {" " + composed[i - 1] for i in range(1, len(composed))
+                      if composed.startswith(token, i)}  # fmt: skip
+            number = any(c[1].isdigit() for c in before)  # 3.14 with a mark on its end
+            assert number or composed.startswith(token) or any(c.isspace() for c in before)
 
 
 def test_tokens_need_a_string():
@@ -137,6 +165,8 @@ def test_a_special_symbol_in_the_corpus_is_that_symbol():
         ([["the", 3]], TypeError, "a word must be a string, got 3"),
         ([[["the"]]], TypeError, "lists of words"),
         ([3], TypeError, "lists of words"),
+        (None, TypeError, "sentences must be lists of words, got None"),
+        (5, TypeError, "sentences must be lists of words, got 5"),
         ([], ValueError, "at least one word, got none"),
         ([[], []], ValueError, "at least one word, got none"),
         ([["<unk>"]], ValueError, "a word that occurs at least min_count = 1 times, got 1 words"),
@@ -161,6 +191,9 @@ def test_other_bad_input_is_refused():
     found = Vocabulary(CORPUS)
     with pytest.raises(TypeError, match="got the string 'the'"):
         found.encode("the")
+    for none in (None, 5):
+        with pytest.raises(TypeError, match=f"words must be a list of words, got {none}"):
+            found.encode(none)
     for nested in (CORPUS, [3, 4], [None]):  # sentences, ids, nothing: never silently unknown
         with pytest.raises(TypeError, match="string"):
             found.encode(nested)
@@ -169,13 +202,17 @@ def test_other_bad_input_is_refused():
             found.decode(ids)
     with pytest.raises(ValueError, match=r"shape \(N,\), got shape \(1, 1\)"):
         found.decode([[1]])
+    with pytest.raises(TypeError, match=r"ids must be real numbers, got \[\[1\], \[1, 2\]\]"):
+        found.decode([[1], [1, 2]])
+    with pytest.raises(ValueError, match="ids must have no masked values, got masked_array"):
+        found.decode(np.ma.masked_array([1, 2], [False, True]))
     for ids in ([1.0], [True]):
         with pytest.raises(TypeError, match="ids must be whole numbers, got dtype"):
             found.decode(ids)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.text(min_size=1).filter(lambda w: w.isprintable()), min_size=1))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1))
 def test_what_is_saved_is_loaded(tmp_path_factory, sentence):
     path = tmp_path_factory.mktemp("words") / "vocabulary.json"
     for symbols in ({}, NO_SPECIALS, dict(padding=None, end="ENDE")):
@@ -211,11 +248,13 @@ def damaged():
     yield "not UTF-8", b"\xff\xfe{}"
     yield "other JSON", b"[1, 2]"
     yield "a number", b"3"
+    yield "deep", b"[" * 100_000
     changes = {
         "a foreign format": {"format": "word2vec"},
         "no counts": {"counts": None},
         "too few counts": {"counts": [1]},
         "a count below 0": {"counts": [0, -1]},
+        "a count beyond all": {"counts": [0, 2**70]},
         "a word twice": {"words": ["<unk>", "<unk>"]},
         "a word that is none": {"words": ["<unk>", 3]},
         "specials elsewhere": {"words": ["a", "<unk>"]},
@@ -240,6 +279,33 @@ def test_a_file_that_is_not_there_is_another_error(tmp_path):
     with pytest.raises(OSError):
         Vocabulary(CORPUS).save(tmp_path / "no folder" / "v.json")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_word_that_utf_8_cannot_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "v.json"
+    Vocabulary(CORPUS).save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        Vocabulary([["\ud800"]]).save(path)
+    assert os.listdir(tmp_path) == ["v.json"] and path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and permissions are POSIX's")
+def test_a_file_saved_again_stays_where_and_what_it_was(tmp_path):
+    (tmp_path / "far").mkdir()
+    real, link = tmp_path / "far" / "v.json", tmp_path / "v.json"
+    link.symlink_to(real)
+    Vocabulary(CORPUS).save(link)  # a link to nothing yet
+    assert link.is_symlink() and not real.is_symlink()
+    assert os.listdir(tmp_path / "far") == [real.name]
+    for mode in (0o600, 0o664):
+        real.chmod(mode)
+        Vocabulary([["other"]]).save(link)
+        assert link.is_symlink() and stat.S_IMODE(real.stat().st_mode) == mode
+    assert Vocabulary.load(real).words[-1] == "other"
+    long = tmp_path / ("ü" * 120 + ".json")  # 245 bytes of the 255 that a name may have
+    Vocabulary(CORPUS).save(long)
+    assert Vocabulary.load(long).words == Vocabulary(CORPUS).words
 
 
 def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -1,13 +1,19 @@
 """Batches of sequences, time first: of equal length, or padded up to it, with masks and lengths."""
 
+import numbers
+import reprlib
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from companion._checks import at_least
+from companion._checks import at_least, one_of
 
 __all__ = ["MaskedLoss", "batches", "mask", "pad"]
+
+IGNORED = -100  # by cross_entropy, among targets
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
 
 def batches(
@@ -36,6 +42,10 @@ def batches(
     padded with NaN (whole numbers with -100, which ``cross_entropy`` leaves out): a loss that
     forgets the mask does not go unnoticed.
 
+    The sequences of a list share one tensor's type: whole numbers beside floating ones become
+    floating, and ids above 2**24 would be rounded. Unsigned numbers of 16 bits and more become
+    int64.
+
     **When to bucket.** With lengths that differ much, ``bucket`` saves most of the padding, and
     with it time. Leave it at 1 where the order must be the given one (predictions), where the
     lengths hardly differ, or where the length tells of the target: batches of like sequences are
@@ -47,7 +57,8 @@ def batches(
         As in the table. A sequence of a list holds whole numbers (token ids) or is (T_i, D).
         Arrays become tensors, floating ones of torch's default dtype.
     targets : Tensor, array or list, optional
-        As in the table. A list of plain numbers, such as one label a sequence, counts as an array.
+        As in the table; a tuple counts as a list. One of plain numbers, such as one label a
+        sequence, counts as an array.
     size : int
         Sequences in a batch; one batch may be smaller.
     seed : int, optional
@@ -63,7 +74,8 @@ def batches(
         A pre-set number of steps for every batch: shorter sequences are padded, **longer ones lose
         their ends**. By default the longest of each batch decides and nothing is cut.
     padding : number
-        What stands in ``x`` past a sequence's end; 0 is a ``Vocabulary``'s padding.
+        What stands in ``x`` past a sequence's end, a number that ``x`` can hold; 0 is a
+        ``Vocabulary``'s padding.
     packed : bool
         Whether to give PyTorch's ``PackedSequence``, which holds no padding; for ``torch.nn``'s
         own layers.
@@ -76,13 +88,13 @@ def batches(
     Raises
     ------
     TypeError
-        If ``inputs`` is neither array nor list, sequences hold no numbers, or ``size``,
-        ``seed``, ``bucket`` or ``steps`` is no whole number.
+        If ``inputs`` is neither array nor list, sequences hold no numbers, ``padding`` is none,
+        or ``size``, ``seed``, ``bucket`` or ``steps`` is no whole number.
     ValueError
         If there is no sequence, an empty one, one whose vectors are of another size, or one whose
         target has another length; if there are more or fewer targets than sequences; if ``size``,
-        ``bucket`` or ``steps`` is below 1 or ``seed`` below 0; if an option for a list comes with
-        an array.
+        ``bucket`` or ``steps`` is below 1 or ``seed`` not from 0 to 2**64 - 1; if values are
+        masked, or ``x`` cannot hold ``padding``; if an option for a list comes with an array.
 
     Examples
     --------
@@ -94,6 +106,7 @@ def batches(
     ...     print(inputs["x"].tolist(), inputs["lengths"], target.tolist())
     [[7, 5], [8, 0], [9, 0]] [3, 1] [0, 1]
     """
+    one_of("packed", packed, (True, False))
     if isinstance(inputs, list):
         return _Ragged(inputs, targets, size, seed, bucket, steps, padding, packed)
     if not hasattr(inputs, "shape"):
@@ -115,9 +128,9 @@ def pad(sequences, padding=0, steps=None):
     Parameters
     ----------
     sequences : list of N sequences
-        Of whole numbers, or of shape (T_i, D).
+        Of whole numbers, or of shape (T_i, D); of one type in the end, as for ``batches``.
     padding : number
-        What stands past a sequence's end.
+        What stands past a sequence's end, a number that the sequences' type can hold.
     steps : int, optional
         T; by default the longest length. Longer sequences lose their ends.
 
@@ -131,10 +144,10 @@ def pad(sequences, padding=0, steps=None):
     Raises
     ------
     TypeError
-        If ``sequences`` is no list, or holds no numbers.
+        If ``sequences`` is no list, or holds no numbers, or ``padding`` is none.
     ValueError
-        If there is no sequence, an empty one, or one whose vectors are of another size; if
-        ``steps`` is below 1.
+        If there is no sequence, an empty one, or one whose vectors are of another size; if values
+        are masked, or the sequences' type cannot hold ``padding``; if ``steps`` is below 1.
 
     Examples
     --------
@@ -146,7 +159,7 @@ def pad(sequences, padding=0, steps=None):
         raise TypeError(f"sequences must be a list, got {type(sequences).__name__}")
     steps = None if steps is None else at_least("steps", steps, 1)
     everyone = torch.arange(len(sequences), device="cpu")
-    x, lengths, _ = _Joined("sequences", sequences).padded(everyone, padding, steps)
+    x, lengths, _ = _Joined("sequences", sequences, padding).padded(everyone, steps)
     return x, lengths
 
 
@@ -181,7 +194,7 @@ def mask(lengths, steps=None, device=None):
     >>> mask([3, 1]).int().tolist()
     [[1, 1], [1, 0], [1, 0]]
     """
-    lengths = torch.as_tensor(lengths, device="cpu")
+    lengths = _tensor("lengths", lengths, device="cpu").cpu()
     if lengths.ndim != 1 or not len(lengths):
         raise ValueError(f"lengths must be one number a sequence, got shape {tuple(lengths.shape)}")
     if lengths.is_floating_point() or lengths.dtype == torch.bool:
@@ -190,7 +203,8 @@ def mask(lengths, steps=None, device=None):
     steps = longest if steps is None else at_least("steps", steps, 0)
     if lengths.min() < 0 or longest > steps:
         raise ValueError(f"lengths must lie from 0 to T = {steps}, got {lengths.tolist()}")
-    return (torch.arange(steps, device="cpu")[:, None] < lengths).to(device or "cpu")
+    real = torch.arange(steps, device="cpu")[:, None] < lengths
+    return real if device is None else real.to(device)
 
 
 class MaskedLoss:
@@ -211,10 +225,12 @@ class MaskedLoss:
     Raises
     ------
     TypeError
-        If ``loss`` is not callable; when called, if ``target`` is no pair.
+        If ``loss`` is not callable; when called, if ``target`` is no pair, or prediction, target
+        or mask no tensor.
     ValueError
-        When called, if prediction, target and mask do not agree in (T, B), or a floating target
-        has another shape than the prediction.
+        When called, if prediction, target and mask do not agree in (T, B), a floating target has
+        another shape than the prediction, or one of both has an axis of size 1 that the other
+        has not; if ``loss`` gives more than one number.
 
     Examples
     --------
@@ -233,6 +249,8 @@ class MaskedLoss:
     def __call__(self, prediction, target):
         """Return the mean over the real steps, and the number of target values it is a mean of.
 
+        Whole numbers of -100 do not count, since ``cross_entropy`` leaves them out of the mean.
+
         Parameters
         ----------
         prediction : Tensor of shape (T, B, ...)
@@ -245,28 +263,38 @@ class MaskedLoss:
         mean : Tensor
             A scalar.
         count : int
-            Number of real values in ``target``.
+            Number of real values in ``target``, without whole numbers of -100.
         """
         if not isinstance(target, (tuple, list)) or len(target) != 2:
             raise TypeError(f"target must be a pair (target, mask), got {type(target).__name__}")
         target, real = target
+        parts = {"prediction": prediction, "target": target, "mask": real}
+        for name, part in parts.items():
+            if not isinstance(part, Tensor):
+                raise TypeError(f"{name} must be a tensor, got {reprlib.repr(part)}")
         shapes = [tuple(part.shape[:2]) for part in (prediction, target)]
         if real.dtype != torch.bool or shapes != [tuple(real.shape)] * 2:
             raise ValueError(
                 f"mask must be (T, B) of bool, as prediction {shapes[0]} and target {shapes[1]}, "
                 f"got {tuple(real.shape)} of {real.dtype}"
             )
-        if target.is_floating_point():
-            if prediction.shape != target.shape:  # (n, 1) against (n,) would broadcast
-                raise ValueError(
-                    "prediction and target must have the same shape, "
-                    f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
-                )
-            target = target.to(prediction.dtype)
+        floating = target.is_floating_point()
+        rest = {tuple(part.shape[2:]) for part in (prediction, target)}
+        # (n, 1) against (n,) would broadcast
+        if rest == {(), (1,)} or floating and len(rest) > 1:
+            raise ValueError(
+                "prediction and target must have the same shape, "
+                f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
+            )
+        target = target.to(prediction.dtype) if floating else target
         prediction, target = prediction[real], target[real]
-        if not len(target):
-            return prediction.sum(), 0  # of nothing: 0, with a gradient of zeros
-        return self.loss(prediction, target), target.numel()
+        count = target.numel() if floating else int((target != IGNORED).sum())
+        if not count:
+            return prediction[:0].sum(), 0  # of nothing: 0, with a gradient of zeros
+        mean = self.loss(prediction, target)
+        if getattr(mean, "ndim", 0):
+            raise ValueError(f"loss must give one number, a mean, got shape {tuple(mean.shape)}")
+        return mean, count
 
 
 class _Batches:
@@ -276,7 +304,9 @@ class _Batches:
         self.count, self.size = count, at_least("size", size, 1)
         self.generator = None
         if seed is not None:
-            self.generator = torch.Generator().manual_seed(at_least("seed", seed, 0))
+            if at_least("seed", seed, 0) >= 2**64:
+                raise ValueError(f"seed must be below 2**64, got {seed}")
+            self.generator = torch.Generator().manual_seed(int(seed))
 
     def __len__(self):
         return -(-self.count // self.size)
@@ -324,25 +354,24 @@ class _Ragged(_Batches):
     """Batches of sequences of unequal lengths."""
 
     def __init__(self, inputs, targets, size, seed, bucket, steps, padding, packed):
-        self.inputs = _Joined("inputs", inputs)
+        self.inputs = _Joined("inputs", inputs, padding)
         super().__init__(len(inputs), size, seed)
         self.bucket = at_least("bucket", bucket, 1)
         self.steps = None if steps is None else at_least("steps", steps, 1)
-        self.padding, self.packed = padding, packed
-        per_step = isinstance(targets, list) and len(targets) > 0 and np.ndim(targets[0]) > 0
-        self.targets = None
+        self.packed, self.targets = packed, None
+        per_step = isinstance(targets, (list, tuple)) and any(map(np.ndim, targets[:1]))
         if per_step:
             self.targets = _Joined("targets", targets)
-            self.target_padding = float("nan")
+            self.targets.padding = float("nan")
             if not self.targets.values.is_floating_point():
-                self.targets.values, self.target_padding = self.targets.values.long(), -100
+                self.targets.values, self.targets.padding = self.targets.values.long(), IGNORED
         elif targets is not None:
             self.targets = _tensor("targets", targets)
+            if not self.targets.ndim:
+                raise ValueError(f"targets must be one a sequence, got {targets!r}")
         self.per_step = per_step
         if targets is not None and len(targets) != self.count:
-            raise ValueError(
-                f"targets must be as many as inputs, {self.count}, got {len(targets)}"
-            )
+            raise ValueError(f"targets must be as many as inputs, {self.count}, got {len(targets)}")
         if per_step:
             other = (self.inputs.lengths != self.targets.lengths).nonzero()
             if len(other):
@@ -361,7 +390,7 @@ class _Ragged(_Batches):
         return [groups[i] for i in self.order(len(groups))]
 
     def batch(self, chosen):
-        x, lengths, real = self.inputs.padded(chosen, self.padding, self.steps)
+        x, lengths, real = self.inputs.padded(chosen, self.steps)
         inputs = {"x": x, "lengths": lengths}
         if self.packed:
             inputs = pack_padded_sequence(x, lengths, enforce_sorted=False)
@@ -369,7 +398,7 @@ class _Ragged(_Batches):
             return inputs
         if not self.per_step:
             return inputs, self.targets[chosen]
-        target, _, _ = self.targets.padded(chosen, self.target_padding, self.steps)
+        target, _, _ = self.targets.padded(chosen, self.steps)
         if self.packed:
             return inputs, pack_padded_sequence(target, lengths, enforce_sorted=False).data
         return inputs, (target, real.to(target.device))
@@ -378,13 +407,16 @@ class _Ragged(_Batches):
 class _Joined:
     """Sequences one behind the other in one tensor: so they take no padding's memory."""
 
-    def __init__(self, name, sequences):
+    def __init__(self, name, sequences, padding=0):
         if not sequences:
             raise ValueError(f"{name} must hold at least one sequence, got none")
         parts = [_tensor(f"{name}[{i}]", part) for i, part in enumerate(sequences)]
         for i, part in enumerate(parts):
             if not part.ndim or not len(part):
-                raise ValueError(f"{name}[{i}] must hold at least one step, got {sequences[i]!r}")
+                alone = "" if part.ndim else " in a list or array of its own"
+                raise ValueError(
+                    f"{name}[{i}] must hold at least one step{alone}, got {sequences[i]!r:.60}"
+                )
             if part.shape[1:] != parts[0].shape[1:]:
                 raise ValueError(
                     f"{name}[{i}] must have steps of shape {tuple(parts[0].shape[1:])} as "
@@ -393,8 +425,9 @@ class _Joined:
         self.values = torch.cat(parts)
         self.lengths = torch.tensor([len(part) for part in parts], device="cpu")
         self.starts = self.lengths.cumsum(0) - self.lengths
+        self.padding = _fitting(padding, self.values.dtype)
 
-    def padded(self, chosen, padding, steps):
+    def padded(self, chosen, steps):
         """Return the chosen sequences as (T, B, ...), their lengths and their mask."""
         lengths = self.lengths[chosen]
         if steps is not None:
@@ -403,17 +436,42 @@ class _Joined:
         t = torch.arange(len(real), device="cpu")[:, None]
         x = self.values[self.starts[chosen] + torch.minimum(t, lengths - 1)]
         past = ~real.reshape(real.shape + (1,) * (x.ndim - 2))
-        return x.masked_fill(past.to(x.device), padding), lengths.tolist(), real
+        return x.masked_fill(past.to(x.device), self.padding), lengths.tolist(), real
 
 
-def _tensor(name, values):
-    if isinstance(values, Tensor):
-        return values
+def _fitting(padding, dtype):
+    """Return the padding if a tensor of this type keeps it as it is."""
+    if not isinstance(padding, numbers.Real):
+        raise TypeError(f"padding must be a number, got {reprlib.repr(padding)}")
     try:
-        values = np.asarray(values)
-        floating = np.issubdtype(values.dtype, np.floating)
-        return torch.tensor(values, dtype=torch.get_default_dtype() if floating else None)
-    except (TypeError, ValueError) as error:
+        one = torch.ones((), dtype=torch.bool, device="cpu")
+        kept = torch.zeros((), dtype=dtype, device="cpu").masked_fill(one, padding)
+    except (OverflowError, RuntimeError, TypeError):  # too large, or NaN among whole numbers
+        kept = None
+    if kept is None or not (dtype.is_floating_point or kept.item() == padding):
+        raise ValueError(f"padding must be a number that {dtype} can hold, got {padding!r}")
+    return padding
+
+
+def _tensor(name, values, device=None):
+    """Make a tensor of what holds numbers; one that is a tensor already stays as it is."""
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} must have no masked values, got {values!r:.60}")
+    try:
+        if isinstance(values, (list, tuple)) and isinstance(next(iter(values), None), Tensor):
+            values = torch.stack(list(values))
+        if not isinstance(values, Tensor):
+            array = np.asarray(values)
+            # in C's order and this machine's bytes, which is all that torch takes
+            array = np.asarray(array, array.dtype.newbyteorder("="), "C")
+            dtype = torch.get_default_dtype() if array.dtype.kind == "f" else None
+            values = torch.tensor(array, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} must hold numbers (a Vocabulary turns words into them), got {values!r:.60}"
         ) from error
+    if values.dtype in UNSIGNED:  # which torch can hardly reckon with
+        values = values.long()
+        if values.numel() and values.min() < 0:
+            raise ValueError(f"{name} must hold numbers below 2**63, got greater ones")
+    return values

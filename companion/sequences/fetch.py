@@ -72,8 +72,9 @@ def fetch(name, files=FILES):
     A copy in the folder that the environment variable ``COMPANION_DATA`` names comes first, then
     the cache, then the network. Whatever it is, its SHA-256 is checked at every call. A download
     that breaks off leaves a file ``<name>.part`` in the cache, and the next call goes on from
-    there; under its own name a file appears only once it is whole and right. Of several processes
-    that want the same file, one downloads and the others wait.
+    there (if the server has said how long the whole is; else what came is taken for it, found
+    wrong and removed). Under its own name a file appears only once it is whole and right. Of
+    several processes that want the same file, one downloads and the others wait.
 
     Parameters
     ----------
@@ -95,7 +96,8 @@ def fetch(name, files=FILES):
     ConnectionError
         If the file has to be downloaded and cannot be. The message says which file to put where.
     OSError
-        If the cache cannot be written.
+        If the cache cannot be written, or a copy or a file in the cache cannot be read: a
+        ``PermissionError``, an ``IsADirectoryError`` or whatever the system gave.
 
     Examples
     --------
@@ -112,16 +114,20 @@ def fetch(name, files=FILES):
         copy = Path(copies).expanduser() / name
         if not copy.parent.is_dir():
             raise ValueError(f"COMPANION_DATA must name a folder, got {copies!r}")
-        if copy.exists():
-            if (found := pooch.file_hash(copy)) != source.sha256:
-                raise ValueError(
-                    f"{copy} must have SHA-256 {source.sha256}, got {found}: is it cut off, or "
-                    f"another version? The right one is at {source.url}"
-                )
+        try:
+            found = pooch.file_hash(copy) if copy.exists() else None
+        except OSError as error:
+            raise OSError(error.errno, f"{copy} must be a file to be read, got: {error}") from error
+        if found == source.sha256:
             return copy
+        if found is not None:
+            raise ValueError(
+                f"{copy} must have SHA-256 {source.sha256}, got {found}: is it cut off, or "
+                f"another version? The right one is at {source.url}"
+            )
     path = cache_folder() / name
-    if not _is_right(path, source):  # looked at again under the lock: another may be at work
-        with _told_what_to_do(path, source):
+    with _told_what_to_do(path, source):
+        if not _is_right(path, source):  # looked at again under the lock: another may be at work
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock"):
                 _download(path, source)
@@ -170,9 +176,12 @@ def _resume(url, part, to):
         # what is compressed on the way has other byte numbers
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=30) as answer:
+            if answer.status_code in (403, 404, 410):  # and will be: pooch need not ask again
+                raise ConnectionError(f"{answer.status_code} {answer.reason}")
             if answer.status_code != 416:  # nothing comes after byte `have`: let the hash decide
                 answer.raise_for_status()
-                if not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                came = answer.headers.get("Content-Range", "").lower()
+                if not came.startswith(f"bytes {have}-"):
                     file.truncate(0)  # the server sends it all again
                 for chunk in answer.iter_content(1 << 13):  # one cut off midway is lost
                     file.write(chunk)
@@ -189,12 +198,13 @@ def _told_what_to_do(path, source):
     )
     try:
         yield
-    except requests.RequestException as error:  # an OSError too, so it goes first
+    except (requests.RequestException, ConnectionError) as error:  # OSErrors too, so they go first
         raise ConnectionError(f"{name} could not be downloaded ({error}). {remedy}") from error
     except ValueError as error:
         raise ValueError(f"{name} came corrupt or cut off ({error}). {remedy}") from error
     except OSError as error:
-        raise OSError(
-            f"{name} cannot be kept, for {path.parent} cannot be written ({error}). Name another "
-            f"folder in the environment variable COMPANION_CACHE. Or: {remedy}"
+        raise OSError(  # of the class that belongs to the number
+            error.errno,
+            f"{name} cannot be kept, for {path.parent} cannot be written or read ({error}). Name "
+            f"another folder in the environment variable COMPANION_CACHE. Or: {remedy}",
         ) from error

@@ -1,14 +1,16 @@
 """Models whose state is chosen, not learned: Markov chains, and n-grams with smoothing."""
 
 import numbers
+import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from companion._arrays import as_generator
+from companion._arrays import as_generator, as_numbers
 from companion._checks import at_least
-from companion.sequences.vocabulary import Vocabulary, _sentences, _words
+from companion.sequences.vocabulary import Vocabulary, _sentences, _string, _words
 
 __all__ = [
     "Additive",
@@ -38,10 +40,13 @@ class MarkovChain:
 
     Raises
     ------
+    TypeError
+        If the transitions or ``initial`` hold anything but numbers, or the states are no sequence
+        of hashable names.
     ValueError
         If the transitions are no square matrix, or its rows or ``initial`` no probabilities; if
-        the states are not K distinct names; if ``initial`` is not given and there is not exactly
-        one stationary distribution.
+        the states are not K distinct names, none of them NaN; if ``initial`` is not given and
+        there is not exactly one stationary distribution.
 
     Examples
     --------
@@ -59,7 +64,7 @@ class MarkovChain:
         count = len(transitions)
         if transitions.shape != (count, count):
             raise ValueError(f"transitions must have shape (K, K), got {transitions.shape}")
-        states = tuple(range(count)) if self.states is None else tuple(self.states)
+        states = _names(range(count) if self.states is None else self.states)
         if not len(states) == len(set(states)) == count:
             raise ValueError(f"states must be {count} distinct names, got {states}")
         object.__setattr__(self, "transitions", transitions)
@@ -94,22 +99,29 @@ class MarkovChain:
         Raises
         ------
         TypeError
-            If ``sequences`` is one string.
+            If ``sequences`` is one string or one sequence, or holds states that cannot be sorted
+            while ``states`` is not given.
         ValueError
-            If there is no sequence, or an empty one, a state that is not among ``states``, or
-            one that is never left while ``pseudocount`` is 0.
+            If there is no sequence, or an empty one, a state that is NaN or not among ``states``,
+            or one that is never left while ``pseudocount`` is 0; if ``pseudocount`` is no number
+            or not from 0 to below infinity.
         """
         if isinstance(sequences, str):
             raise TypeError("sequences must be a list of sequences, got one string")
-        if not (isinstance(pseudocount, numbers.Real) and pseudocount >= 0):
-            raise ValueError(f"pseudocount must be at least 0, got {pseudocount!r}")
-        sequences = [s.tolist() if hasattr(s, "tolist") else list(s) for s in sequences]
+        real = isinstance(pseudocount, numbers.Real) and not isinstance(pseudocount, bool)
+        if not (real and 0 <= pseudocount < np.inf):
+            raise ValueError(
+                f"pseudocount must be a finite number of at least 0, got {pseudocount!r}"
+            )
+        sequences = [
+            _listed(f"sequences[{i}]", s) for i, s in enumerate(_listed("sequences", sequences))
+        ]
         if not sequences or not all(sequences):
             raise ValueError(
                 f"sequences must be one at least, and none empty, got {len(sequences)} "
                 f"of at least {min(map(len, sequences), default=0)} states"
             )
-        states = sorted(set().union(*sequences)) if states is None else list(states)
+        states = _names(_sorted(sequences) if states is None else states)
         size, numbered = len(states), {state: i for i, state in enumerate(states)}
         flat = _numbered([state for s in sequences for state in s], numbered)
         ends = np.cumsum([len(s) for s in sequences])
@@ -123,7 +135,7 @@ class MarkovChain:
                 f"that leaves {states[stuck[0]]!r}"
             )
         initial = np.bincount(flat[first], minlength=size) + pseudocount
-        return cls(counts / counts.sum(1, keepdims=True), tuple(states), initial / initial.sum())
+        return cls(counts / counts.sum(1, keepdims=True), states, initial / initial.sum())
 
     def stationary(self):
         r"""Give the distribution that a step leaves as it is.
@@ -133,12 +145,19 @@ class MarkovChain:
         Returns
         -------
         ndarray of shape (K,)
-            The share of time spent in each state in the long run.
+            The share of time spent in each state in the long run; exactly 0 for a state that is
+            left for good.
 
         Raises
         ------
         ValueError
             If there are several, since parts of the chain cannot be left.
+
+        References
+        ----------
+        Grassmann, Taksar and Heyman (1985), Regenerative analysis and steady state distributions
+        for Markov chains. Operations Research 33(5). They take out one state after another, and
+        nothing is ever subtracted, so that rare states are as exact as frequent ones.
         """
         from scipy.sparse import csgraph
 
@@ -150,9 +169,17 @@ class MarkovChain:
                 f"transitions must have one stationary distribution, got {count - len(leaving)} "
                 "groups of states that are never left; give `initial` yourself"
             )
-        balance = np.vstack([self.transitions.T - np.eye(len(part)), np.ones(len(part))])
-        solution = np.linalg.lstsq(balance, np.eye(len(balance))[-1], rcond=None)[0]
-        return np.abs(solution) / np.abs(solution).sum()  # a zero may come out as -1e-17
+        stay = np.flatnonzero(~np.isin(part, leaving))
+        flow = self.transitions[np.ix_(stay, stay)]
+        for k in range(len(stay) - 1, 0, -1):  # leave out state k: paths through it become direct
+            flow[:k, k] /= flow[k, :k].sum()
+            flow[:k, :k] += np.outer(flow[:k, k], flow[k, :k])
+        share = np.ones(len(stay))
+        for k in range(1, len(stay)):
+            share[k] = share[:k] @ flow[:k, k]
+        solution = np.zeros(len(part))
+        solution[stay] = share / share.sum()
+        return solution
 
     def entropy_rate(self):
         r"""Give the mean uncertainty about the next state, in nats a step.
@@ -194,7 +221,7 @@ class MarkovChain:
         Raises
         ------
         TypeError
-            If ``steps`` is no whole number.
+            If ``steps`` is no whole number, or ``state`` is a list.
         ValueError
             If ``state`` is not one of ``states``, or ``steps`` is below 0.
         """
@@ -218,10 +245,12 @@ class MarkovChain:
 
         Raises
         ------
+        TypeError
+            If it is no sequence.
         ValueError
             If it is empty or holds something that is not one of ``states``.
         """
-        path = self._index(sequence)
+        path = self._index(_listed("sequence", sequence))
         if not len(path):
             raise ValueError("sequence must hold at least one state, got none")
         chances = np.append(self.transitions[path[:-1], path[1:]], self.initial[path[0]])
@@ -265,19 +294,50 @@ class MarkovChain:
         return [self.states[i] for i in path.tolist()]
 
     def _index(self, sequence):
-        return _numbered(list(sequence), {state: i for i, state in enumerate(self.states)})
+        return _numbered(sequence, {state: i for i, state in enumerate(self.states)})
+
+
+def _listed(name, sequence):
+    """A sequence as a list; of an array or tensor, of Python's numbers."""
+    listed = sequence.tolist() if hasattr(sequence, "tolist") else sequence
+    if not isinstance(listed, Iterable):
+        raise TypeError(f"{name} must be a sequence, got {reprlib.repr(sequence)}")
+    return list(listed)
+
+
+def _sorted(sequences):
+    try:
+        return sorted(set().union(*sequences))
+    except TypeError as error:
+        raise TypeError(
+            f"sequences must hold states that can be sorted, or states be given, got: {error}"
+        ) from error
+
+
+def _names(states):
+    """The states as a tuple of what can be told apart."""
+    states = tuple(_listed("states", states))
+    try:
+        strange = [state for state in set(states) if state != state]
+    except TypeError as error:
+        raise TypeError(f"states must be names such as strings or numbers: {error}") from error
+    if strange:
+        raise ValueError(f"states must be equal to themselves, got {strange[0]!r}")
+    return states
 
 
 def _numbered(sequence, numbered):
     try:
         return np.fromiter(map(numbered.__getitem__, sequence), np.int64, count=len(sequence))
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         shown = ", ".join(map(repr, list(numbered)[:8]))
+        if isinstance(error, TypeError):  # it cannot be hashed
+            raise TypeError(f"states must be among {shown}, got an {error}") from error
         raise ValueError(f"states must be among {shown}, got {error.args[0]!r}") from None
 
 
 def _probabilities(name, values):
-    values = np.array(values, dtype=np.float64)
+    values = as_numbers(name, values).astype(np.float64)
     if not values.size or not values.ndim:
         raise ValueError(f"{name} must hold probabilities, got shape {values.shape}")
     if not ((values >= 0).all() and np.allclose(values.sum(-1), 1, rtol=0, atol=1e-8)):
@@ -445,14 +505,14 @@ class NGram:
     Attributes
     ----------
     vocabulary : Vocabulary
-        Of the fitted model.
+        Of the fitted model; before, None.
     sizes : tuple of int
-        Number of different 1-grams, 2-grams, ..., n-grams that were counted.
+        Number of different 1-grams, 2-grams, ..., n-grams that were counted; before, None.
 
     Raises
     ------
     TypeError
-        If ``order`` is no whole number.
+        If ``order`` is no whole number, or ``smoothing`` has no such methods.
     ValueError
         If it is below 1.
 
@@ -466,13 +526,26 @@ class NGram:
     def __init__(self, order, smoothing=None):
         self.order = at_least("order", order, 1)
         self.smoothing = KneserNey() if smoothing is None else smoothing
-        self.vocabulary = self._levels = None
+        self.vocabulary = self.sizes = self._levels = None
+
+    @property
+    def smoothing(self):
+        """How counts become probabilities."""
+        return self._smoothing
+
+    @smoothing.setter
+    def smoothing(self, smoothing):
+        methods = [getattr(smoothing, name, None) for name in ("counts", "probability")]
+        if isinstance(smoothing, type) or not all(map(callable, methods)):
+            raise TypeError(f"smoothing must be an object such as KneserNey(), got {smoothing!r}")
+        self._smoothing = smoothing
 
     def fit(self, sentences, vocabulary=None):
         """Count the n-grams of a corpus, of this order and all below.
 
-        Time grows with tokens times order. So does memory, by about 50 bytes while counting; what
-        is kept grows with the number of *different* n-grams.
+        Time grows with tokens times order, where the start and end symbols of each sentence count
+        as tokens. So does memory, by 60 bytes at most while counting; what is kept grows with the
+        number of *different* n-grams.
 
         Parameters
         ----------
@@ -490,11 +563,14 @@ class NGram:
         Raises
         ------
         TypeError, ValueError
-            As from ``Vocabulary``, and if the vocabulary has no start or no end symbol.
+            As from ``Vocabulary``, and if the vocabulary is none, or has no start or no end symbol.
         """
-        self._levels, sentences = None, list(_sentences(sentences))
+        self._levels = self.sizes = None
+        sentences = [_words("a sentence", sentence) for sentence in _sentences(sentences)]
         if vocabulary is None:
             vocabulary = Vocabulary(sentences, padding=None)
+        if not isinstance(vocabulary, Vocabulary):
+            raise TypeError(f"vocabulary must be a Vocabulary, got {reprlib.repr(vocabulary)}")
         if vocabulary.start is None or vocabulary.end is None:
             raise ValueError("vocabulary must have a start and an end symbol, got None for one")
         self.vocabulary = vocabulary
@@ -616,8 +692,8 @@ class NGram:
             As from ``log_probabilities``.
         """
         self._fitted()
-        words = _words("context", context)
-        ids = self._stream([words[max(0, len(words) - self.order + 1) :]])
+        words = list(map(_string, _words("context", context)))
+        ids = self._stream([self._recent(words)])
         grams = self._find(ids[-self.order : -1])  # the n - 1 before the end
         p = self._can_follow / self._size
         for m, level in enumerate(self._levels, 1):
@@ -656,9 +732,10 @@ class NGram:
             its counts are 0 (without smoothing only); as from ``log_probabilities``.
         """
         rng, length = as_generator(seed), at_least("length", length, 1)
-        words, given = list(_words("context", context)), len(context)
+        words = list(map(_string, _words("context", context)))
+        given = len(words)
         while len(words) < given + length:
-            p = self.probabilities(words)
+            p = self.probabilities(self._recent(words))
             if not p.any():
                 raise ValueError(f"context must have occurred, got {words[-self.order :]}")
             word = self.vocabulary.words[rng.choice(len(p), p=p / p.sum())]
@@ -670,6 +747,10 @@ class NGram:
     def _fitted(self):
         if self._levels is None:
             raise ValueError("the model must be fitted first, got no counts yet")
+
+    def _recent(self, words):
+        """What the next word depends on: the last n - 1 words."""
+        return words[max(0, len(words) - self.order + 1) :]
 
     def _stream(self, sentences):
         """All sentences as one array of ids, with n - 1 start symbols and an end symbol each."""

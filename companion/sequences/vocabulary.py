@@ -2,23 +2,32 @@
 
 import json
 import re
+import reprlib
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
-from companion._arrays import as_array
+from companion._arrays import as_numbers
 from companion._checks import at_least
 from companion._files import replacing
 
 __all__ = ["Vocabulary", "tokenise"]
 
+# what has no width of its own: accents, vowel signs and the joiners of Persian and Hindi
+_MARKS = "\u200c\u200d" + "".join(
+    chr(code)
+    for code in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))  # there are none elsewhere
+    if unicodedata.category(chr(code)).startswith("M")
+)
+_MARKED = rf"(?![\x00-\u02ff])[{_MARKS}]+"  # the look ahead is quick for plain text
 TOKEN = re.compile(
     r"\d+(?:[.,:]\d+)+"  # 3.14 and 1,000 and 12:30 stay whole
-    r"|\w+(?:['’]\w+)*"  # words, don't among them
-    r"|[^\w\s]"  # any other sign stands alone
+    rf"|\w+(?:['’]\w+|{_MARKED}\w*)*"  # words, don't among them
+    rf"|[^\w\s](?:{_MARKED})?"  # any other sign stands alone
 )
 FORMAT = "companion vocabulary 1"
 SPECIALS = ("padding", "unknown", "start", "end")  # in the order of their ids
@@ -28,7 +37,8 @@ def tokenise(text):
     """Split a text into lower-case words and single punctuation marks.
 
     Words are runs of letters, digits and underscores, with apostrophes inside them; numbers keep
-    the points, commas and colons between their digits. Spaces and line ends separate and vanish.
+    the points, commas and colons between their digits. Accents, vowel signs and zero-width joiners
+    belong to the letter or sign before them. Spaces, line ends and soft hyphens vanish.
     Meant for scripts that put spaces between words. A letter is first composed with its accent
     (Unicode's form NFC), so that one word has one spelling.
 
@@ -54,7 +64,8 @@ def tokenise(text):
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a string, got {type(text).__name__}")
-    return TOKEN.findall(unicodedata.normalize("NFC", text.lower()))
+    text = text.replace("\u00ad", "").lower()
+    return TOKEN.findall(unicodedata.normalize("NFC", text))
 
 
 class Vocabulary:
@@ -91,8 +102,8 @@ class Vocabulary:
     Raises
     ------
     TypeError
-        If ``sentences`` or one of them is a string (which would become letters), a word is no
-        string, a special symbol neither string nor None, or a size no whole number.
+        If ``sentences`` or one of them is a string (which would become letters) or no list, a
+        word is no string, a special symbol neither string nor None, or a size no whole number.
     ValueError
         If the corpus is empty or none of its words is kept, two special symbols are equal or one
         is empty, the padding occurs in the corpus, or a size is below 1.
@@ -216,7 +227,8 @@ class Vocabulary:
         Raises
         ------
         TypeError
-            If ``words`` is a string (which would become letters) or holds anything but strings.
+            If ``words`` is a string (which would become letters), no list, or holds anything but
+            strings.
         ValueError
             If a word is not in the vocabulary and there is no unknown symbol.
         """
@@ -255,9 +267,9 @@ class Vocabulary:
         TypeError
             If the ids are no whole numbers.
         ValueError
-            If an id has no word, or the shape is another.
+            If an id has no word or is masked, or the shape is another.
         """
-        ids = as_array(ids)
+        ids = as_numbers("ids", ids)
         if ids.ndim != 1:
             raise ValueError(f"ids must have shape (N,), got shape {ids.shape}")
         if not ids.size:
@@ -282,6 +294,8 @@ class Vocabulary:
         ------
         OSError
             If the file cannot be written; what was there before is still there.
+        ValueError
+            If a word holds half a surrogate pair, which UTF-8 has no way to write.
         """
         content = {
             "format": FORMAT,
@@ -325,12 +339,13 @@ class Vocabulary:
             if len(set(map(_string, words))) != len(words) or len(words) != len(counts):
                 raise ValueError("its words are not distinct, or not as many as its counts")
             counts = [at_least("a count", count, 0) for count in counts]
-        except (KeyError, TypeError, ValueError) as error:  # also what is no JSON, or no UTF-8
+            vocabulary = cls.__new__(cls)
+            vocabulary._set(specials, list(zip(words, counts, strict=True)))
+        # also what is no JSON or no UTF-8, too great a count, too deep a list
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"path must be a file written by Vocabulary.save, got {str(path)!r}: {error}"
             ) from error
-        vocabulary = cls.__new__(cls)
-        vocabulary._set(specials, list(zip(words, counts, strict=True)))
         return vocabulary
 
 
@@ -368,13 +383,19 @@ def _sentences(sentences):
             "sentences must be lists of words, got a string, which would become letters; "
             "use [tokenise(text)] for words or [list(text)] for letters"
         )
+    if not isinstance(sentences, Iterable):
+        raise TypeError(f"sentences must be lists of words, got {reprlib.repr(sentences)}")
     return sentences
 
 
 def _words(name, words):
+    if isinstance(words, (list, tuple)):
+        return words
     if isinstance(words, (str, bytes)):
         raise TypeError(f"{name} must be a list of words, got the string {words[:40]!r}")
-    return words if isinstance(words, (list, tuple)) else list(words)
+    if not isinstance(words, Iterable):
+        raise TypeError(f"{name} must be a list of words, got {reprlib.repr(words)}")
+    return list(words)
 
 
 def _string(word):
