@@ -193,7 +193,7 @@ def _told_what_to_do(path, source):
     """Turn the errors of a download into ones that say what to put where."""
     name = path.name
     remedy = (
-        f"Get {source.url} on another way and put it at {path}, or name it {name} in a folder "
+        f"Get {source.url} in another way and put it at {path}, or name it {name} in a folder "
         f"that the environment variable COMPANION_DATA names; its SHA-256 must be {source.sha256}."
     )
     try:
