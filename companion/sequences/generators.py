@@ -742,13 +742,14 @@ class _Inside:
             np.add.at(chains, (parent, right), weight * nothing[left])
             excess = never + unary @ nothing - nothing
             np.add.at(excess, parent, weight * nothing[left] * nothing[right])
-            step = _all_powers(chains) @ excess
+            powers = _all_powers(chains)
+            step = powers @ excess
             nothing = np.clip(nothing + step, 0, 1)
             if np.abs(step).max() < 1e-14:
                 break
         with np.errstate(divide="ignore"):
             self.log_nothing = np.log(nothing)
-            self.log_chains = np.log(_all_powers(chains))
+            self.log_chains = np.log(powers)
             self.log_weight = np.log(weight)
         self.left, self.right = left, right
         self.parents, self.first = np.unique(parent, return_index=True)
