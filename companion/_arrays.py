@@ -28,6 +28,16 @@ def as_numbers(name, values):
     return np.asarray(array)
 
 
+def as_whole_numbers(name, values):
+    """Return an array of whole numbers; an empty list counts, although NumPy makes it floating."""
+    array = as_array(values)
+    if not array.size:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be whole numbers, got dtype {array.dtype}")
+    return array
+
+
 def as_generator(seed):
     """Return a generator as it is, or a new one from a seed."""
     if isinstance(seed, np.random.Generator):

@@ -12,6 +12,21 @@ def at_least(name, value, least):
     return int(value)
 
 
+def real(name, value):
+    """Return ``value`` if it is a real number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r:.80}")
+    return value
+
+
+def torch_seed(value):
+    """Return ``value`` as an ``int`` if torch's generators take it for a seed."""
+    seed = at_least("seed", value, 0)
+    if seed >= 2**64:
+        raise ValueError(f"seed must be below 2**64, got {seed}")
+    return seed
+
+
 def one_of(name, value, choices):
     """Return ``value`` if it is one of ``choices``."""
     if value not in tuple(choices):  # a dict would hash it

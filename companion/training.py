@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import companion
-from companion._checks import at_least
+from companion._checks import at_least, torch_seed
 
 __all__ = ["History", "evaluate", "fit"]
 
@@ -206,9 +206,7 @@ def fit(
             error = ValueError if number else TypeError
             raise error(f"clip must be a positive, finite number or None, got {clip!r}")
     if seed is not None:
-        seed = at_least("seed", seed, 0)
-        if seed >= 2**64:
-            raise ValueError(f"seed must be below 2**64, got {seed}")
+        seed = torch_seed(seed)
     if patience is not None:
         patience = at_least("patience", patience, 1)
         if validation is None:

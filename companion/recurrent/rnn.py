@@ -1,13 +1,12 @@
 """Layers with ``torch.nn``'s interface: one call of the vendor's kernel, or a plain composition."""
 
-import numbers
 import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import at_least, one_of
+from .._checks import at_least, one_of, real
 from . import _fused
 from ._sequence import check_batch_size, check_features, check_like, check_steps
 from .cells import RNNCell, RNNState
@@ -94,9 +93,7 @@ class RNN(nn.Module):
         self.nonlinearity = one_of("nonlinearity", nonlinearity, ("tanh", "relu"))
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
-        if isinstance(dropout, bool) or not isinstance(dropout, numbers.Real):
-            raise TypeError(f"dropout must be a number, got {dropout!r}")
-        if not 0 <= dropout <= 1:
+        if not 0 <= real("dropout", dropout) <= 1:
             raise ValueError(f"dropout must be a probability, got {dropout!r}")
         self.dropout = float(dropout)
         if dropout and num_layers == 1:

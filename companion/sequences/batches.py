@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from companion._checks import at_least, one_of
+from companion._checks import at_least, one_of, torch_seed
 
 __all__ = ["MaskedLoss", "batches", "mask", "pad"]
 
@@ -304,9 +304,7 @@ class _Batches:
         self.count, self.size = count, at_least("size", size, 1)
         self.generator = None
         if seed is not None:
-            if at_least("seed", seed, 0) >= 2**64:
-                raise ValueError(f"seed must be below 2**64, got {seed}")
-            self.generator = torch.Generator().manual_seed(int(seed))
+            self.generator = torch.Generator().manual_seed(torch_seed(seed))
 
     def __len__(self):
         return -(-self.count // self.size)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from companion._arrays import as_numbers
+from companion._arrays import as_numbers, as_whole_numbers
 from companion._checks import at_least
 from companion._files import replacing
 
@@ -269,13 +269,11 @@ class Vocabulary:
         ValueError
             If an id has no word or is masked, or the shape is another.
         """
-        ids = as_numbers("ids", ids)
+        ids = as_whole_numbers("ids", as_numbers("ids", ids))
         if ids.ndim != 1:
             raise ValueError(f"ids must have shape (N,), got shape {ids.shape}")
         if not ids.size:
             return []
-        if ids.dtype.kind not in "iu":
-            raise TypeError(f"ids must be whole numbers, got dtype {ids.dtype}")
         if ids.min() < 0 or ids.max() >= len(self):
             raise ValueError(
                 f"ids must lie from 0 to {len(self) - 1}, got {ids.min()} to {ids.max()}"

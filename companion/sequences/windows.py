@@ -1,6 +1,5 @@
 """Cut a series into parts in time order, scale it by its first part, slide windows over it."""
 
-import numbers
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 
 from companion._arrays import as_array
-from companion._checks import at_least
+from companion._checks import at_least, real
 from companion.sequences.series import Series
 
 __all__ = ["Scaler", "Split", "Windows", "split", "split_slices", "windows"]
@@ -183,9 +182,7 @@ def split_slices(steps, train=0.7, validation=0.15, gap=0, lead_in=0):
     """
     steps = at_least("steps", steps, 0)
     gap, lead_in = at_least("gap", gap, 0), at_least("lead_in", lead_in, 0)
-    for name, share in (("train", train), ("validation", validation)):
-        if isinstance(share, bool) or not isinstance(share, numbers.Real):
-            raise TypeError(f"{name} must be a number, got {share!r}")
+    train, validation = real("train", train), real("validation", validation)
     if not (0 < train < 1 and 0 <= validation < 1 and train + validation < 1):
         raise ValueError(
             "train and validation must be shares, train > 0, whose sum is below 1, "

@@ -189,8 +189,8 @@ def noise_distribution(counts, power=0.75):
     counts = _counts(counts)
     if not 0 <= power < np.inf:
         raise ValueError(f"power must be at least 0 and finite, got {power}")
-    weights = np.where(counts > 0, (counts / counts.max()) ** power, 0.0)
-    return weights / weights.sum()
+    powers = np.where(counts > 0, (counts / counts.max()) ** power, 0.0)
+    return powers / powers.sum()
 
 
 def keep_probability(counts, sample=1e-3):
@@ -332,14 +332,20 @@ def _windows(ids, lengths, window, dynamic, seed):
         yield ids[block], ids[np.where(inside, at, 0)], inside
 
 
+def weights(name, values):
+    """Return one number of at least 0 for each word, as float64."""
+    values = as_array(values)
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be numbers, got dtype {values.dtype}")
+    values = values.astype(np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(f"{name} must be (V,), finite and at least 0, got {values!r:.80}")
+    return values
+
+
 def _counts(counts):
-    """Return counts as float64."""
-    counts = as_array(counts)
-    if counts.dtype.kind not in "iuf":
-        raise TypeError(f"counts must be numbers, got dtype {counts.dtype}")
-    counts = counts.astype(np.float64)
-    if counts.ndim != 1 or not np.isfinite(counts).all() or (counts < 0).any():
-        raise ValueError(f"counts must be (V,), finite and at least 0, got {counts!r:.80}")
+    """Return counts as float64, one at least above 0."""
+    counts = weights("counts", counts)
     if not counts.any():
         raise ValueError(f"counts must hold at least one above 0, got {len(counts)} without")
     return counts

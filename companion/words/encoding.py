@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from companion._arrays import as_array
+from companion._arrays import as_whole_numbers
 from companion._checks import at_least
 
 __all__ = ["TfIdf", "bag_of_words", "one_hot"]
@@ -44,10 +44,7 @@ def one_hot(ids, size, dtype=np.float64):
            [1., 0., 0.]])
     """
     size = at_least("size", size, 1)
-    ids = as_array(ids)
-    ids = ids.astype(np.int64) if not ids.size else ids  # an empty list is float64
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids must be whole numbers, got dtype {ids.dtype}")
+    ids = as_whole_numbers("ids", ids)
     outside = (ids < 0) | (ids >= size)
     if outside.any():
         raise ValueError(f"ids must be from 0 to size - 1 = {size - 1}, got {ids[outside][0]}")
@@ -197,7 +194,7 @@ class TfIdf:
             counts.data = 1 + np.log(counts.data)
         counts.data *= self.idf[counts.indices]
         lengths = np.sqrt((counts * counts).sum(axis=1))
-        lengths[lengths == 0] = 1  # 1 + ln c may be zero
+        lengths[lengths == 0] = 1  # as 1 + ln c may be, or the square of a tiny number
         counts.data /= np.repeat(lengths, np.diff(counts.indptr))
         return counts
 

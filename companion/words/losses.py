@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from companion._arrays import as_array
 from companion._checks import at_least
+from companion.words.context import weights
 from companion.words.embedding import check_ids, outside
 
 __all__ = ["FullSoftmax", "NegativeSampling", "NoiseContrastive"]
@@ -272,12 +272,7 @@ def _check_examples(h, targets, output):
 
 def _distribution(noise):
     """Return the noise as float64."""
-    noise = as_array(noise)
-    if noise.dtype.kind not in "iuf":
-        raise TypeError(f"noise must be numbers, got dtype {noise.dtype}")
-    noise = noise.astype(np.float64)
-    if noise.ndim != 1 or not np.isfinite(noise).all() or (noise < 0).any():
-        raise ValueError(f"noise must be (V,), finite and at least 0, got {noise!r:.80}")
+    noise = weights("noise", noise)
     if abs(noise.sum() - 1) > 1e-4:
         raise ValueError(
             f"noise must sum to 1, got {noise.sum():.6g}; noise_distribution makes it of counts"

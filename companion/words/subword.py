@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from companion._arrays import as_array
+from companion._arrays import as_whole_numbers
 from companion._checks import at_least
 from companion._files import replacing
 
@@ -192,11 +192,9 @@ class BytePairEncoding:
         TypeError, ValueError
             If the ids are no whole numbers, not (T,), or one names no token.
         """
-        ids = as_array(ids)
+        ids = as_whole_numbers("ids", ids)
         if ids.ndim != 1:
             raise ValueError(f"ids must be (T,), got shape {ids.shape}")
-        if ids.size and ids.dtype.kind not in "iu":
-            raise TypeError(f"ids must be whole numbers, got dtype {ids.dtype}")
         outside = (ids < 0) | (ids >= len(self))
         if outside.any():
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import spearmanr
 
+from companion._arrays import as_array
 from companion._checks import at_least
 from companion._files import replacing
 
@@ -387,9 +388,7 @@ class WordVectors:
 
 def _matrix(matrix, count):
     """Return a read-only copy in float32."""
-    if hasattr(matrix, "numpy"):
-        matrix = matrix.numpy(force=True)
-    matrix = np.asarray(matrix)
+    matrix = np.asarray(as_array(matrix))
     if matrix.dtype.kind not in "iuf":
         raise TypeError(f"matrix must hold real numbers, got dtype {matrix.dtype}")
     if matrix.ndim != 2 or len(matrix) != count or not matrix.shape[1]:

@@ -17,7 +17,6 @@ How the time is saved, and what it changes:
 """
 
 import math
-import numbers
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import NamedTuple
@@ -28,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, bmm
 
 import companion
-from companion._checks import at_least, one_of
+from companion._checks import at_least, one_of, real
 from companion.sequences.vocabulary import Vocabulary
 from companion.words.context import keep_probability, noise_distribution
 from companion.words.vectors import WordVectors
@@ -545,9 +544,7 @@ def _sentence(sentence):
 
 def _number(name, value, least, most):
     """Return a finite number between two bounds."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not least <= value <= most or math.isinf(value):
+    if not least <= real(name, value) <= most or math.isinf(value):
         bound = f"between {least} and {most}" if math.isfinite(most) else f"at least {least}"
         raise ValueError(f"{name} must be finite and {bound}, got {value}")
     return float(value)
