@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import itertools
 import math
 import numbers
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 import companion
 from companion._checks import at_least, torch_seed
+from companion.bptt import ClipNorm, detached
 
 __all__ = ["History", "evaluate", "fit"]
 
@@ -101,6 +103,8 @@ def fit(
     optimiser=torch.optim.Adam,
     learning_rate=None,
     clip=None,
+    truncate=None,
+    penalty=None,
     validation=None,
     patience=None,
     progress=True,
@@ -112,6 +116,11 @@ def fit(
 
     Each step computes the mean loss of one batch, its gradient :math:`g`, and gives the
     optimiser :math:`g \cdot \min(1, \text{clip} / \lVert g \rVert)`.
+
+    With ``truncate``, each batch is cut along time into windows of that many steps, and each window
+    makes a step: the state goes on from window to window, the gradient ends where its window
+    begins. So memory does not grow with the length of the sequence. A batch begins without a state:
+    for one long text or series let a single batch hold all of it, (T, B, ...).
 
     The model moves to ``companion.device()`` and stays there. A part of it that is in
     evaluation mode, such as a BatchNorm to be frozen, stays in it, unless the model as a whole
@@ -143,8 +152,20 @@ def fit(
         parameters too, such as weights of the loss (not averaged over processes).
     learning_rate : float, optional
         Passed as ``lr`` when the optimiser is made; None leaves its own default (Adam's: 1e-3).
-    clip : float, optional
-        Largest gradient norm that reaches the optimiser.
+    clip : float or callable, optional
+        Largest gradient norm that reaches the optimiser, ``ClipNorm``; or another part such as
+        ``companion.bptt.ClipValue(1.0)``, which changes a list of gradients in place and returns
+        their norm from before.
+    truncate : int, optional
+        Steps of a window of truncated backpropagation through time; None goes back through whole
+        sequences, and so does a number that is not below their length. Inputs are then a tensor
+        (T, B, ...), called as ``model(window, state)``, or a dict with ``"x"`` and perhaps
+        ``"lengths"`` and ``"state"``, and the target (or each entry of a tuple of them) has the
+        same T. The model returns ``(y, state)`` and reads ahead only. Validation goes by
+        windows too. Several processes need as many windows each.
+    penalty : callable, optional
+        ``penalty(mean)`` returns a scalar that is added to the mean loss before going back, such as
+        ``companion.bptt.GradientNormPenalty``. The history counts the loss alone.
     validation : iterable, optional
         Batches like the above, on which the loss is measured after each epoch, in evaluation
         mode and without gradients.
@@ -200,11 +221,16 @@ def fit(
     True
     """
     epochs = at_least("epochs", epochs, 1)
-    if clip is not None:
+    if clip is not None and not callable(clip):
         number = isinstance(clip, numbers.Real) and not isinstance(clip, bool)
         if not (number and 0 < clip < math.inf):
             error = ValueError if number else TypeError
             raise error(f"clip must be a positive, finite number or None, got {clip!r}")
+        clip = ClipNorm(clip)
+    if truncate is not None:
+        truncate = at_least("truncate", truncate, 1)
+    if penalty is not None and not callable(penalty):
+        raise TypeError(f"penalty must be callable or None, got {penalty!r:.80}")
     if seed is not None:
         seed = torch_seed(seed)
     if patience is not None:
@@ -214,6 +240,8 @@ def fit(
     _check(model, loss, batches=batches)
     if validation is not None:
         _check(model, loss, validation=validation)
+    if truncate is not None:
+        _check_reads_ahead(model)
 
     fabric = _fabric(precision)
     optimiser = _optimiser(optimiser, model, learning_rate)
@@ -232,19 +260,21 @@ def fit(
             wrapped.train()
             for part in frozen:
                 part.training = False
-            for batch in _share(batches, fabric):
+            for batch, carry in _cut(_share(batches, fabric), truncate, fabric, equal=True):
                 where = f"in step {history.steps + 1} (epoch {epoch})"
-                mean, weight = _loss(wrapped, fabric.to_device(batch), loss)
+                mean, weight = _loss(wrapped, fabric.to_device(batch), loss, carry)
                 if not mean.requires_grad:
                     raise ValueError(
                         "loss must depend on the model's trainable parameters, got a value without "
                         "a gradient: was it detached, rounded, or computed under no_grad?"
                     )
                 step_total, step_count = _summed(fabric, mean.item() * weight, weight)
+                if not step_count:  # a window without targets only moves the state on
+                    continue
                 if not math.isfinite(step_total):
                     raise _diverged(f"the loss is {step_total / step_count} {where}", best)
                 _forget_gradients(model, optimiser)
-                fabric.backward(mean)
+                fabric.backward(mean if penalty is None else mean + penalty(mean))
                 norm = _clipped(fabric, optimiser, clip)
                 if math.isfinite(norm):
                     norms.append(norm)
@@ -257,10 +287,12 @@ def fit(
                 history.steps += 1
                 total, count = total + step_total, count + step_count
             _forget_gradients(model, optimiser)
+            if not count:
+                raise ValueError("batches must hold targets that count, got none in the epoch")
 
             history.loss.append(total / count)
             if validation is not None:
-                history.validation.append(_mean_loss(fabric, model, validation, loss))
+                history.validation.append(_mean_loss(fabric, model, validation, loss, truncate))
                 if not math.isfinite(history.validation[-1]):
                     raise _diverged(
                         f"the validation loss is {history.validation[-1]} after epoch {epoch}",
@@ -282,7 +314,7 @@ def fit(
     return history
 
 
-def evaluate(model, batches, loss, *, precision=None):
+def evaluate(model, batches, loss, *, truncate=None, precision=None):
     """Measure a model's mean loss in evaluation mode, without gradients.
 
     The model moves to ``companion.device()`` and stays there; a precision that would convert its
@@ -290,8 +322,9 @@ def evaluate(model, batches, loss, *, precision=None):
 
     Parameters
     ----------
-    model, batches, loss, precision
+    model, batches, loss, truncate, precision
         As for ``fit``. Several processes share the batches out and all get the mean over all.
+        Windows give the same mean as whole sequences, since the state goes on, in bounded memory.
 
     Returns
     -------
@@ -314,15 +347,18 @@ def evaluate(model, batches, loss, *, precision=None):
     6.0
     """
     _check(model, loss, batches=batches)
+    if truncate is not None:
+        truncate = at_least("truncate", truncate, 1)
+        _check_reads_ahead(model)
     fabric = _fabric(precision)
     if fabric.strategy.precision.precision in ("64-true", "bf16-true", "16-true"):
         model = fabric.strategy.precision.convert_module(copy.deepcopy(model))
     model = fabric.to_device(model)
     with _modes_kept(model):
-        return _mean_loss(fabric, model, batches, loss)
+        return _mean_loss(fabric, model, batches, loss, truncate)
 
 
-def _mean_loss(fabric, model, batches, loss):
+def _mean_loss(fabric, model, batches, loss, truncate):
     """Average over all batches; each process measures its own, none twice."""
     precision, total, count = fabric.strategy.precision, 0.0, 0.0
 
@@ -333,8 +369,9 @@ def _mean_loss(fabric, model, batches, loss):
 
     model.eval()
     with torch.no_grad():
-        for batch in itertools.islice(batches, fabric.global_rank, None, fabric.world_size):
-            mean, weight = _loss(forward, fabric.to_device(batch), loss)
+        own = itertools.islice(batches, fabric.global_rank, None, fabric.world_size)
+        for batch, carry in _cut(own, truncate, fabric):
+            mean, weight = _loss(forward, fabric.to_device(batch), loss, carry)
             total, count = total + mean.item() * weight, count + weight
     total, count = _summed(fabric, total, count)
     if not count:
@@ -342,15 +379,116 @@ def _mean_loss(fabric, model, batches, loss):
     return total / count
 
 
-def _loss(model, batch, loss):
-    """Compute one batch's mean loss and the count it is a mean over."""
+class _Carry:
+    """The state on its way from window to window of one batch."""
+
+    def __init__(self, state):
+        self.state = state
+
+
+def _cut(batches, truncate, fabric, equal=False):
+    """Yield each batch, or its windows of ``truncate`` steps with the state they carry.
+
+    Where processes step together, ``equal``, they must have as many windows each.
+    """
+    for batch in batches:
+        if truncate is None:
+            yield batch, None
+            continue
+        x, lengths, state, target, steps = _in_time(batch)
+        if equal and fabric.world_size > 1:
+            (total,) = _summed(fabric, steps)
+            if total != steps * fabric.world_size:
+                raise ValueError(
+                    "batches must be equally long in all processes with truncate, "
+                    f"got T = {steps} here and {total:.0f} over all {fabric.world_size}"
+                )
+        carry = _Carry(fabric.to_device(state))
+        for start in range(0, steps, truncate):
+            window = slice(start, min(start + truncate, steps))
+            inputs = {"x": x[window]}
+            if lengths is not None:
+                left = lengths - start
+                # a sequence that has ended reads one zero, whatever its padding is; none counts it
+                ended = (left < 1).to(x.device)
+                inputs["x"] = x[window].masked_fill(
+                    ended.reshape(1, -1, *(1,) * (x.ndim - 2)), 0
+                )
+                inputs["lengths"] = left.clamp(1, window.stop - start)
+            yield (inputs, _each(target, lambda part, window=window: part[window])), carry
+
+
+def _in_time(batch):
+    """Return inputs, lengths, first state, target and number of steps that count of a batch."""
+    inputs, target = _pair(batch)
+    given = inputs if isinstance(inputs, dict) else {"x": inputs}
+    x, unknown = given.get("x"), sorted(map(str, given.keys() - {"x", "lengths", "state"}))
+    if unknown or not isinstance(x, Tensor) or x.ndim < 2 or not len(x):
+        got = f"a dict with {', '.join(map(str, given))}" if unknown else type(x).__name__
+        got = tuple(x.shape) if isinstance(x, Tensor) and not unknown else got
+        raise ValueError(
+            "inputs must be a tensor (T, B, ...) or a dict of x, lengths and state with truncate, "
+            f"got {got}"
+        )
+    parts = []
+    _each(target, parts.append)
+    for part in parts:
+        if not isinstance(part, Tensor) or part.shape[:2] != x.shape[:2]:
+            got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise ValueError(
+                f"target must have the inputs' (T, B) = {tuple(x.shape[:2])} with truncate, "
+                f"got {got}"
+            )
+    lengths, steps = given.get("lengths"), len(x)
+    if lengths is not None:
+        lengths = torch.as_tensor(lengths)
+        steps = min(steps, int(lengths.max()))
+    return x, lengths, given.get("state"), target, steps
+
+
+def _each(parts, function):
+    """Call ``function`` for a target or for each entry of a tuple of them."""
+    return tuple(map(function, parts)) if isinstance(parts, (tuple, list)) else function(parts)
+
+
+def _check_reads_ahead(model):
+    """Refuse what cannot go on from a state: it has no second argument, or reads backwards."""
+    try:
+        inspect.signature(model.forward).bind(None, None)
+    except TypeError:
+        raise TypeError(
+            "model must be called as model(x, state) with truncate, "
+            f"got {type(model).__name__}, which takes no state"
+        ) from None
+    for part in model.modules():
+        if getattr(part, "reverse", None) is True or getattr(part, "bidirectional", False):
+            raise ValueError(
+                "model must read ahead only with truncate, since a window does not know what comes "
+                f"after it, got a {type(part).__name__} that reads backwards"
+            )
+
+
+def _pair(batch):
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
         raise TypeError(
             f"batches must yield pairs (inputs, target), got a {type(batch).__name__}{size}"
         )
-    inputs, target = batch
-    if isinstance(inputs, dict):
+    return batch
+
+
+def _loss(model, batch, loss, carry=None):
+    """Compute one batch's mean loss and the count it is a mean over."""
+    inputs, target = _pair(batch)
+    if carry is not None:
+        more = {k: v for k, v in inputs.items() if k != "x"}
+        prediction = model(inputs["x"], carry.state, **more)
+        if not isinstance(prediction, tuple) or len(prediction) != 2:
+            raise TypeError(
+                f"model must return (y, state) with truncate, got {type(prediction).__name__}"
+            )
+        carry.state = detached(prediction[1])
+    elif isinstance(inputs, dict):
         prediction = model(**inputs)
     elif hasattr(inputs, "to"):  # a tensor, or a PackedSequence, which is a tuple too
         prediction = model(inputs)
@@ -384,7 +522,7 @@ def _loss(model, batch, loss):
     if not isinstance(mean, Tensor) or mean.ndim:
         got = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
         raise ValueError(f"loss must return a scalar tensor, the mean over the batch, got {got}")
-    if not count > 0:
+    if carry is None and not count > 0:
         raise ValueError(f"count must be positive, got {count}: is the whole batch padding?")
     return mean, float(count)
 
@@ -457,7 +595,7 @@ def _forget_gradients(model, optimiser):
 
 
 def _clipped(fabric, optimiser, clip):
-    """Scale the gradient down to the norm ``clip`` and return its norm from before."""
+    """Let ``clip`` bound the gradient, if there is one, and return its norm from before."""
     fabric.strategy.precision.unscale_gradients(optimiser.optimizer)
     gradients = []
     for parameter in _held(optimiser):
@@ -467,12 +605,8 @@ def _clipped(fabric, optimiser, clip):
             gradient = parameter.grad.values()
         if gradient is not None:
             gradients.append(gradient)
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if clip is not None:
-        scale = (clip / (norm + 1e-6)).clamp(max=1)
-        for gradient in gradients:
-            gradient.mul_(scale.to(gradient.device))
-    return norm.item()
+    norm = torch.nn.utils.get_total_norm(gradients) if clip is None else clip(gradients)
+    return float(norm)
 
 
 def _share(batches, fabric):

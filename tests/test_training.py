@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
-from companion.recurrent import RNN
-from companion.sequences import batches
+from companion.bptt import ClipValue
+from companion.recurrent import RNN, RNNCell, Stack, Unroll
+from companion.sequences import MaskedLoss, batches
 from companion.training import History, evaluate, fit
 
 quiet = functools.partial(fit, progress=False)
@@ -762,3 +763,141 @@ def test_batches_of_the_companion_train_a_recurrent_network():
     data = batches(x, x.cumsum(0), size=16, seed=0)
     history = quiet(Forecaster(), data, mse_loss, epochs=30, learning_rate=0.02, clip=1.0)
     assert history.loss[-1] < 0.5 * history.loss[0]
+
+
+def sequence_model(seed=0, dtype=torch.float64):
+    torch.manual_seed(seed)
+    return Stack(RNN(2, 5, dtype=dtype), torch.nn.Linear(5, 3, dtype=dtype))
+
+
+def long_batch(steps=23, seed=1):
+    torch.manual_seed(seed)
+    return torch.randn(steps, 4, 2, dtype=torch.float64), torch.randn(
+        steps, 4, 3, dtype=torch.float64
+    )
+
+
+def test_truncated_training_equals_the_loop_written_out():
+    x, target = long_batch()
+    model, witness = sequence_model(), sequence_model()
+    history = quiet(model, [(x, target)], mse_loss, epochs=2, optimiser=SGD, 
+                  truncate=7)
+    module = witness[0].to_torch()
+    optimiser = torch.optim.SGD([*module.parameters(), *witness[1].parameters()], 0.1)
+    for _ in range(2):
+        h, total = torch.zeros(1, 4, 5, dtype=torch.float64), 0.0
+        for start in (0, 7, 14, 21):  # the last window has 2 of the 23 steps
+            y, h = module(x[start : start + 7], h.detach())
+            loss = (witness[1](y) - target[start : start + 7]).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item() * len(y)
+    assert history.steps == 8 and history.loss[-1] == pytest.approx(total / 23, rel=1e-12)
+    for got, weight in zip(model[0].to_torch().parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(got, weight, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(model[1].weight, witness[1].weight, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("truncate", [23, 1000])
+def test_truncation_that_is_not_below_the_length_is_none(truncate):
+    x, target = long_batch()
+    models = sequence_model(), sequence_model()
+    for model, steps in zip(models, (None, truncate), strict=True):
+        quiet(model, [(x, target)], mse_loss, epochs=2, truncate=steps)
+    for one, other in zip(*(m.state_dict().values() for m in models), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_truncated_ragged_sequences_count_what_is_real_alone():
+    x, target = long_batch(9)
+    lengths = torch.tensor([9, 2, 4, 7])
+    real = torch.arange(9)[:, None] < lengths
+    x, target = x.clone(), target.clone()
+    x[~real] = float("nan")
+    target[~real] = float("nan")
+    model = sequence_model()
+    history = quiet(model, [({"x": x, "lengths": lengths}, (target, real))], MaskedLoss(mse_loss),
+                  epochs=1, optimiser=SGD, learning_rate=1e-9, truncate=3)
+    # at so small a rate the weights stand still: each sequence by itself, whole
+    errors = [
+        (sequence_model()(x[:n, [b]])[0] - target[:n, [b]]).square().flatten()
+        for b, n in enumerate(lengths)
+    ]
+    assert history.steps == 3
+    assert history.loss[0] == pytest.approx(torch.cat(errors).mean().item(), rel=1e-7)
+
+
+@pytest.mark.parametrize("truncate", [1, 5, 23])
+def test_evaluation_by_windows_equals_evaluation_of_the_whole(truncate):
+    model, batch = sequence_model(), long_batch()
+    whole = evaluate(model, [batch], mse_loss)
+    assert evaluate(model, [batch], mse_loss, truncate=truncate) == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_first_state_is_taken_and_windows_without_targets_only_move_it_on():
+    x, target = long_batch(12)
+    real = (torch.arange(12) >= 8)[:, None].expand(12, 4)
+    model = sequence_model()
+    state = model.initial_state(4)
+    state = (state[0] + 0.5, None)
+    history = quiet(model, [({"x": x, "state": state}, (target, real))], MaskedLoss(mse_loss),
+                    epochs=1, optimiser=SGD, learning_rate=1e-9, truncate=4)
+    expected = (sequence_model()(x, state)[0][8:] - target[8:]).square().mean().item()
+    assert history.steps == 1 and history.loss[0] == pytest.approx(expected, rel=1e-7)
+    with pytest.raises(ValueError, match="targets that count, got none"):
+        quiet(model, [(x, (target, real & False))], MaskedLoss(mse_loss), epochs=1, truncate=4)
+
+
+def test_truncation_names_what_does_not_quiet():
+    x, target = long_batch()
+
+    def attempt(model=None, batch=(x, target), truncate=5):
+        quiet(model or sequence_model(), [batch], mse_loss, epochs=1, truncate=truncate)
+
+    for truncate, error in ((0, ValueError), (-3, ValueError), (2.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="truncate must be"):
+            attempt(truncate=truncate)
+    with pytest.raises(TypeError, match=r"called as model\(x, state\)"):
+        attempt(torch.nn.Linear(2, 3, dtype=torch.float64))
+    both = Stack(RNN(2, 5, bidirectional=True), torch.nn.Linear(10, 3)).double()
+    for model in (both, Stack(Unroll(RNNCell(2, 3, dtype=torch.float64), reverse=True))):
+        with pytest.raises(ValueError, match="must read ahead only"):
+            attempt(model)
+        with pytest.raises(ValueError, match="must read ahead only"):
+            evaluate(model, [(x, target)], mse_loss, truncate=5)
+    with pytest.raises(ValueError, match=r"target must have the inputs' \(T, B\) = \(23, 4\)"):
+        attempt(batch=(x, target[-1]))
+    with pytest.raises(ValueError, match=r"inputs must be a tensor \(T, B, ...\) or a dict"):
+        attempt(batch=((x, None), target))
+    with pytest.raises(ValueError, match=r"a dict with x, mask"):
+        attempt(batch=({"x": x, "mask": None}, target))
+
+    class Forgetful(torch.nn.Linear):
+        def forward(self, x, state):
+            return super().forward(x)
+
+    with pytest.raises(TypeError, match=r"model must return \(y, state\)"):
+        attempt(Forgetful(2, 3, dtype=torch.float64))
+
+
+def test_a_penalty_moves_the_weights_but_not_the_history():
+    # prediction 0, target 10: gradient -20; the penalty 3 w adds 3, and the step is 0.1 * 17
+    model, seen = Weight(), []
+
+    def penalty(mean):
+        seen.append(mean.item())
+        return 3 * model.w
+
+    history = quiet(model, [(column(1), column(10))], mse_loss, epochs=1, optimiser=SGD,
+                    penalty=penalty)
+    assert model.w.item() == pytest.approx(1.7) and history.loss == seen == [100]
+    with pytest.raises(TypeError, match="penalty must be callable"):
+        quiet(model, [(column(1), column(1))], mse_loss, epochs=1, penalty=0.1)
+
+
+def test_clipping_by_another_part():
+    model = Weight()  # gradient -20, bounded at -2: the step is 0.2
+    history = quiet(model, [(column(1), column(10))], mse_loss, epochs=1, optimiser=SGD,
+                    clip=ClipValue(2.0))
+    assert model.w.item() == pytest.approx(0.2) and history.gradient_norm == pytest.approx([20])
