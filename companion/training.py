@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import companion
 from companion._checks import at_least, torch_seed
+from companion._modes import modes_kept
 from companion.bptt import ClipNorm, detached
 
 __all__ = ["History", "evaluate", "fit"]
@@ -254,7 +255,7 @@ def fit(
     frozen = [part for part in model.modules() if not part.training] if model.training else []
     history = History()
     bar = tqdm(total=epochs, unit="epoch", disable=not (progress and fabric.is_global_zero))
-    with bar, _modes_kept(model), _best_restored(model) as best, _seeded(seed, fabric.device):
+    with bar, modes_kept(model), _best_restored(model) as best, _seeded(seed, fabric.device):
         for epoch in range(1, epochs + 1):
             start, total, count, norms = time.perf_counter(), 0.0, 0.0, []
             wrapped.train()
@@ -354,7 +355,7 @@ def evaluate(model, batches, loss, *, truncate=None, precision=None):
     if fabric.strategy.precision.precision in ("64-true", "bf16-true", "16-true"):
         model = fabric.strategy.precision.convert_module(copy.deepcopy(model))
     model = fabric.to_device(model)
-    with _modes_kept(model):
+    with modes_kept(model):
         return _mean_loss(fabric, model, batches, loss, truncate)
 
 
@@ -668,16 +669,6 @@ def _diverged(what, best):
 
 def _curves(history):
     return [(k, v) for k in ("loss", "validation") if (v := getattr(history, k))]
-
-
-@contextlib.contextmanager
-def _modes_kept(model):
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextlib.contextmanager
