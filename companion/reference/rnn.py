@@ -6,12 +6,18 @@ r"""The vanilla RNN in NumPy, forward and backward side by side, in double preci
     \hat y_t = h_t W_{hy} + b_y
 
 A quantity's gradient has its name with ``d_``. Arrays are time first: ``x`` is (T, B, D), a state
-(B, H).
+(B, H). A comment such as ``eq-derivation-net`` names the equation of the book that its line
+computes.
+
+``forward`` and ``backward`` drive any wiring of one step: ``ELMAN`` above, ``JORDAN``, whose memory
+is its output, ``leaky(leak)``, which moves only a part of the way. ``deep`` and ``bidirectional``
+compose them. Where the loss looks at the last state only, ``backward`` gets no ``d_h``.
 
 References
 ----------
-Rumelhart, Hinton and Williams (1986), Nature 323; Goodfellow, Bengio and Courville (2016), Deep
-Learning, equations 10.8 to 10.11 and section 10.2.2.
+Rumelhart, Hinton and Williams (1986), Nature 323, figure 5; Werbos (1990), Proceedings of the IEEE
+78; Goodfellow, Bengio and Courville (2016), Deep Learning, equations 10.8 to 10.11 and section
+10.2.2.
 
 Examples
 --------
@@ -25,11 +31,12 @@ Examples
 ((5, 2, 3), (4, 4))
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from companion._checks import one_of
+from companion._checks import at_least, one_of, real
 
 
 class Parameters(NamedTuple):
@@ -47,8 +54,21 @@ class OutputParameters(NamedTuple):
     b_y: np.ndarray
 
 
+class JordanParameters(NamedTuple):
+    """Weights of a Jordan step.
+
+    ``W_xh`` (D, H), ``W_yh`` (K, H), ``b_h`` (H,), ``W_hy`` (H, K), ``b_y`` (K,).
+    """
+
+    W_xh: np.ndarray
+    W_yh: np.ndarray
+    b_h: np.ndarray
+    W_hy: np.ndarray
+    b_y: np.ndarray
+
+
 class State(NamedTuple):
-    """What one step hands to the next: ``h`` (B, H)."""
+    """What one step hands to the next: ``h`` (B, H), or a Jordan network's output (B, K)."""
 
     h: np.ndarray
 
@@ -62,6 +82,14 @@ class Tape(NamedTuple):
 
     x_t: np.ndarray
     h_before: np.ndarray
+    h: np.ndarray
+
+
+class JordanTape(NamedTuple):
+    """What a Jordan step remembers: its input, the output before, its hidden units."""
+
+    x_t: np.ndarray
+    y_before: np.ndarray
     h: np.ndarray
 
 
@@ -94,7 +122,7 @@ def step(params, x_t, state, phi="tanh"):
         If ``phi`` is neither of the two. Shapes are not checked here; ``forward`` does so.
     """
     one_of("phi", phi, tuple(PHI))
-    a = x_t @ params.W_xh + state.h @ params.W_hh + params.b_h
+    a = x_t @ params.W_xh + state.h @ params.W_hh + params.b_h  # eq-cell-update
     h = PHI[phi](a)
     return State(h), Tape(x_t, state.h, h)
 
@@ -124,26 +152,158 @@ def step_back(params, d_state, tape, phi="tanh"):
         If ``phi`` is neither of the two. Shapes are not checked here; ``backward`` does so.
     """
     one_of("phi", phi, tuple(PHI))
-    d_a = d_state.h * D_PHI[phi](tape.h)
-    grads = Parameters(tape.x_t.T @ d_a, tape.h_before.T @ d_a, d_a.sum(0))
-    return d_a @ params.W_xh.T, State(d_a @ params.W_hh.T), grads
+    d_a = d_state.h * D_PHI[phi](tape.h)  # eq-derivation-net
+    grads = Parameters(tape.x_t.T @ d_a, tape.h_before.T @ d_a, d_a.sum(0))  # eq-derivation-weights
+    return d_a @ params.W_xh.T, State(d_a @ params.W_hh.T), grads  # eq-derivation-back
 
 
-def forward(params, x, state=None, phi="tanh"):
+def jordan_step(params, x_t, state, phi="tanh"):
+    r"""Take one step whose memory is its last output.
+
+    .. math:: h_t = \phi(x_t W_{xh} + \hat y_{t-1} W_{yh} + b_h), \qquad
+       \hat y_t = h_t W_{hy} + b_y
+
+    Parameters
+    ----------
+    params : JordanParameters
+    x_t : array of shape (B, D)
+    state : State
+        The output before the step, (B, K).
+    phi : {"tanh", "relu"}
+
+    Returns
+    -------
+    state : State
+        The output after it, (B, K).
+    tape : JordanTape
+
+    Raises
+    ------
+    ValueError
+        If ``phi`` is neither of the two.
+
+    References
+    ----------
+    Jordan (1986), Proceedings of the 8th Annual Conference of the Cognitive Science Society.
+    """
+    one_of("phi", phi, tuple(PHI))
+    h = PHI[phi](x_t @ params.W_xh + state.h @ params.W_yh + params.b_h)  # eq-derivation-jordan
+    return State(h @ params.W_hy + params.b_y), JordanTape(x_t, state.h, h)
+
+
+def jordan_step_back(params, d_state, tape, phi="tanh"):
+    r"""Take one step back: from :math:`\partial L/\partial \hat y_t` to all that made it.
+
+    Parameters
+    ----------
+    params : JordanParameters
+    d_state : State
+        The loss's gradient by the output, (B, K).
+    tape : JordanTape
+    phi : {"tanh", "relu"}
+
+    Returns
+    -------
+    d_x_t : array of shape (B, D)
+    d_state : State
+        The gradient by the output before the step, (B, K).
+    grads : JordanParameters
+        This step's share of the gradient by the weights.
+
+    Raises
+    ------
+    ValueError
+        If ``phi`` is neither of the two.
+    """
+    one_of("phi", phi, tuple(PHI))
+    d_y = d_state.h
+    d_h = d_y @ params.W_hy.T
+    d_a = d_h * D_PHI[phi](tape.h)
+    grads = JordanParameters(
+        tape.x_t.T @ d_a, tape.y_before.T @ d_a, d_a.sum(0), tape.h.T @ d_y, d_y.sum(0)
+    )
+    return d_a @ params.W_xh.T, State(d_a @ params.W_yh.T), grads  # eq-derivation-jordan-back
+
+
+class Wiring(NamedTuple):
+    """What ``forward`` and ``backward`` drive: a step, its way back, the kind of its weights."""
+
+    step: Callable
+    step_back: Callable
+    parameters: type
+
+
+ELMAN = Wiring(step, step_back, Parameters)
+JORDAN = Wiring(jordan_step, jordan_step_back, JordanParameters)
+
+
+def leaky(leak, wiring=ELMAN):
+    r"""Let a wiring's state move only a part of the way at each step.
+
+    .. math:: h_t = (1 - \alpha)\, h_{t-1} + \alpha\, \phi(a_t)
+
+    Parameters
+    ----------
+    leak : float
+        :math:`\alpha`, above 0 and at most 1.
+    wiring : Wiring
+        What makes :math:`\phi(a_t)`.
+
+    Returns
+    -------
+    Wiring
+        The step and its way back, with the same weights and tapes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``leak`` is no number above 0 and at most 1.
+
+    References
+    ----------
+    Jaeger, Lukoševičius, Popovici and Siewert (2007), Neural Networks 20.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params = Parameters(np.ones((1, 1)), np.zeros((1, 1)), np.zeros(1))
+    >>> h, _, _ = forward(params, np.zeros((2, 1, 1)), State(np.ones((1, 1))), wiring=leaky(0.5))
+    >>> h.ravel().tolist()
+    [0.5, 0.25]
+    """
+    if not 0 < real("leak", leak) <= 1:
+        raise ValueError(f"leak must be above 0 and at most 1, got {leak!r}")
+
+    def leaky_step(params, x_t, state, phi="tanh"):
+        inner, tape = wiring.step(params, x_t, state, phi)
+        return State((1 - leak) * state.h + leak * inner.h), tape  # eq-derivation-leaky
+
+    def leaky_step_back(params, d_state, tape, phi="tanh"):
+        inner = State(leak * d_state.h)
+        d_x_t, before, grads = wiring.step_back(params, inner, tape, phi)
+        return d_x_t, State((1 - leak) * d_state.h + before.h), grads  # eq-derivation-leaky-back
+
+    return Wiring(leaky_step, leaky_step_back, wiring.parameters)
+
+
+def forward(params, x, state=None, phi="tanh", wiring=ELMAN):
     """Run a sequence.
 
     Parameters
     ----------
     params : Parameters
+        The weights, of the wiring's kind.
     x : array of shape (T, B, D)
     state : State, optional
         The state before the first step; zeros by default.
     phi : {"tanh", "relu"}
+    wiring : Wiring
+        ``ELMAN``, ``JORDAN`` or ``leaky(leak)``.
 
     Returns
     -------
     h : array of shape (T, B, H)
-        The hidden state after every step.
+        The state after every step: the hidden units, or a Jordan network's outputs (T, B, K).
     state : State
         The last one, a copy.
     tapes : list of Tape
@@ -152,37 +312,52 @@ def forward(params, x, state=None, phi="tanh"):
     Raises
     ------
     TypeError
-        If ``state`` is no State.
+        If ``state`` is no State, or ``params`` are not as many as the wiring has.
     ValueError
         If the shapes of ``x``, ``state`` and ``params`` do not fit, or ``phi`` is neither of the
         two.
     """
-    params, x = _parameters(params), _real(x)
-    D, H = params.W_xh.shape
+    params, x = _parameters(params, wiring.parameters), _real(x)
+    D = len(params.W_xh)
     if x.ndim != 3 or x.shape[2] != D or 0 in x.shape:
         raise ValueError(f"x must be (T, B, {D}) with T and B at least 1, got {x.shape}")
-    state = _state(state, (x.shape[1], H), "state")
+    state = _state(state, (x.shape[1], _width(params)), "state")
     outputs, tapes = [], []
     for x_t in x:
-        state, tape = step(params, x_t, state, phi)
+        state, tape = wiring.step(params, x_t, state, phi)
         outputs.append(state.h)
         tapes.append(tape)
     return np.stack(outputs), State(state.h.copy()), tapes
 
 
-def backward(params, d_h, tapes, d_state=None, phi="tanh"):
-    """Go back through a sequence: backpropagation through time.
+def backward(params, d_h, tapes, d_state=None, phi="tanh", wiring=ELMAN, horizon=None):
+    r"""Go back through a sequence: backpropagation through time.
+
+    .. math:: \frac{\partial L}{\partial W} = \sum_{t=1}^T \sum_{k=1}^t
+       \frac{\partial L_t}{\partial h_t} \frac{\partial h_t}{\partial h_k}
+       \frac{\partial^+ h_k}{\partial W}
+
+    The last factor is the immediate derivative, with :math:`h_{k-1}` held. With a horizon n the
+    inner sum starts at :math:`k = t - n + 1`: the loss of a step reaches n steps, its own
+    included, and no further.
 
     Parameters
     ----------
     params : Parameters
-    d_h : array of shape (T, B, H)
-        The loss's gradient by every output, as it comes from outside the recurrence.
+        The weights, of the wiring's kind.
+    d_h : array of shape (T, B, H), optional
+        The loss's gradient by every output, as it comes from outside the recurrence; None where
+        the loss looks at the last state alone.
     tapes : list of Tape
         What ``forward`` returned.
     d_state : State, optional
         The loss's gradient by the last state, beside ``d_h[-1]``; zeros by default.
     phi : {"tanh", "relu"}
+    wiring : Wiring
+        The one that ``forward`` had.
+    horizon : int, optional
+        How many steps a step's loss reaches. None, or T and more, gives the gradient itself in
+        one pass of T steps; a horizon n takes n steps for each of the T losses.
 
     Returns
     -------
@@ -195,37 +370,185 @@ def backward(params, d_h, tapes, d_state=None, phi="tanh"):
     Raises
     ------
     TypeError
-        If ``d_state`` is no State.
+        If ``d_state`` is no State, ``params`` are not as many as the wiring has or ``horizon`` is
+        no whole number.
     ValueError
         If ``d_h`` has another shape than the outputs, or ``d_state`` than the state; if there is
-        no tape, the shapes of ``params`` do not fit or ``phi`` is neither of the two.
+        no tape, the shapes of ``params`` do not fit, ``phi`` is neither of the two or ``horizon``
+        is below 1.
+
+    References
+    ----------
+    Werbos (1990), Proceedings of the IEEE 78; Pascanu, Mikolov and Bengio (2013), equations 3 to
+    5. With a horizon: Williams and Peng (1990), Neural Computation 2, where the loss of each step
+    goes back by itself.
     """
-    params, d_h = _parameters(params), _real(d_h)
+    params = _parameters(params, wiring.parameters)
     if not tapes:
         raise ValueError("tapes must hold at least one step, got none")
-    expected = (len(tapes), *tapes[0].h.shape)
+    expected = (len(tapes), len(tapes[0].x_t), _width(params))
+    d_h = np.zeros(expected) if d_h is None else _real(d_h)
     if d_h.shape != expected:
         raise ValueError(f"d_h must be {expected}, got {d_h.shape}")
     d_state = _state(d_state, expected[1:], "d_state")
-    grads = Parameters(*map(np.zeros_like, params))
+    if horizon is None or at_least("horizon", horizon, 1) >= len(tapes):
+        return _back(params, d_h, tapes, d_state, phi, wiring)
+    d_h[-1] += d_state.h
+    d_x = np.zeros((*expected[:2], len(params.W_xh)), d_h.dtype)
+    d_start, grads = np.zeros(expected[1:]), [np.zeros_like(weight) for weight in params]
+    for end in range(1, len(tapes) + 1):  # the loss of step t = end, all by itself
+        reach = slice(max(0, end - horizon), end)  # eq-derivation-horizon
+        d_own = np.zeros((end - reach.start, *expected[1:]))
+        part, before, share = _back(params, d_own, tapes[reach], State(d_h[end - 1]), phi, wiring)
+        d_x[reach] += part
+        if end <= horizon:
+            d_start = d_start + before.h
+        grads = [total + new for total, new in zip(grads, share, strict=True)]
+    return d_x, State(d_start), wiring.parameters(*grads)
+
+
+def _back(params, d_h, tapes, d_state, phi, wiring):
+    """Go back through the steps of ``tapes``, everything checked."""
+    grads = [np.zeros_like(weight) for weight in params]
     d_x = []
     for d_h_t, tape in zip(d_h[::-1], tapes[::-1], strict=True):
-        d_state = State(d_state.h + d_h_t)  # from the future, and from this step's own output
-        d_x_t, d_state, share = step_back(params, d_state, tape, phi)
+        d_state = State(d_state.h + d_h_t)  # eq-derivation-state: from the future, from outside
+        d_x_t, d_state, share = wiring.step_back(params, d_state, tape, phi)
         d_x.append(d_x_t)
-        grads = Parameters(*(total + part for total, part in zip(grads, share, strict=True)))
-    return np.stack(d_x[::-1]), d_state, grads
+        grads = [total + new for total, new in zip(grads, share, strict=True)]
+    return np.stack(d_x[::-1]), d_state, wiring.parameters(*grads)
+
+
+def deep(layers, x, states=None, phi="tanh", wiring=ELMAN):
+    """Run layers upon layers: the states of one are the inputs of the next.
+
+    Parameters
+    ----------
+    layers : list of Parameters
+        From the bottom to the top.
+    x : array of shape (T, B, D)
+    states : list of State, optional
+        The states before the first step, one a layer; zeros by default.
+    phi : {"tanh", "relu"}
+    wiring : Wiring
+
+    Returns
+    -------
+    h : array of shape (T, B, H)
+        The top layer's state after every step.
+    states : list of State
+        Every layer's last one.
+    tapes : list of list of Tape
+        For each layer, one a step.
+    """
+    states = states or [None] * len(layers)
+    ends, tapes = [], []
+    for params, state in zip(layers, states, strict=True):
+        x, end, tape = forward(params, x, state, phi, wiring)
+        ends.append(end)
+        tapes.append(tape)
+    return x, ends, tapes
+
+
+def deep_back(layers, d_h, tapes, d_states=None, phi="tanh", wiring=ELMAN):
+    """Go back through ``deep``: what a layer owes its inputs is what its outputs owe the one below.
+
+    Parameters
+    ----------
+    layers : list of Parameters
+    d_h : array of shape (T, B, H), optional
+        The loss's gradient by the top layer's outputs; None where it looks at last states alone.
+    tapes : list of list of Tape
+        What ``deep`` returned.
+    d_states : list of State, optional
+        The loss's gradient by every layer's last state; zeros by default.
+    phi : {"tanh", "relu"}
+    wiring : Wiring
+
+    Returns
+    -------
+    d_x : array of shape (T, B, D)
+    d_states : list of State
+        The gradient by every layer's state before the first step.
+    grads : list of Parameters
+    """
+    d_states = d_states or [None] * len(layers)
+    d_starts, grads = [], []
+    for params, tape, d_state in zip(layers[::-1], tapes[::-1], d_states[::-1], strict=True):
+        d_h, d_start, share = backward(params, d_h, tape, d_state, phi, wiring)
+        d_starts.append(d_start)
+        grads.append(share)
+    return d_h, d_starts[::-1], grads[::-1]
+
+
+def bidirectional(ahead, back, x, states=(None, None), phi="tanh", wiring=ELMAN):
+    """Read a sequence in both directions and join what they say of each step.
+
+    Parameters
+    ----------
+    ahead, back : Parameters
+        The weights of the two directions.
+    x : array of shape (T, B, D)
+    states : pair of State, optional
+        The state of each direction before its first step; zeros by default.
+    phi : {"tanh", "relu"}
+    wiring : Wiring
+
+    Returns
+    -------
+    h : array of shape (T, B, 2H)
+        Both states at each step, that of ``ahead`` first.
+    states : pair of State
+        The last one of each direction; that of ``back`` has read ``x[0]`` last.
+    tapes : pair of list of Tape
+    """
+    x = _real(x)
+    h_ahead, end_ahead, tapes_ahead = forward(ahead, x, states[0], phi, wiring)
+    h_back, end_back, tapes_back = forward(back, x[::-1], states[1], phi, wiring)
+    h = np.concatenate([h_ahead, h_back[::-1]], axis=2)
+    return h, (end_ahead, end_back), (tapes_ahead, tapes_back)
+
+
+def bidirectional_back(ahead, back, d_h, tapes, d_states=(None, None), phi="tanh", wiring=ELMAN):
+    """Go back through ``bidirectional``: each direction by itself, their shares of x added.
+
+    Parameters
+    ----------
+    ahead, back : Parameters
+    d_h : array of shape (T, B, 2H)
+        The loss's gradient by the joined states.
+    tapes : pair of list of Tape
+        What ``bidirectional`` returned.
+    d_states : pair of State, optional
+        The loss's gradient by each direction's last state; zeros by default.
+    phi : {"tanh", "relu"}
+    wiring : Wiring
+
+    Returns
+    -------
+    d_x : array of shape (T, B, D)
+    d_states : pair of State
+        The gradient by the state of each direction before its first step.
+    grads : pair of Parameters
+    """
+    d_ahead, d_back = np.split(_real(d_h), [np.size(ahead[-1])], axis=-1)
+    d_x, start_ahead, grads_ahead = backward(ahead, d_ahead, tapes[0], d_states[0], phi, wiring)
+    d_x_back, start_back, grads_back = backward(
+        back, d_back[::-1], tapes[1], d_states[1], phi, wiring
+    )
+    return d_x + d_x_back[::-1], (start_ahead, start_back), (grads_ahead, grads_back)
 
 
 def output(params, h):
     r"""Read the hidden states out: :math:`\hat y_t = h_t W_{hy} + b_y`, (..., H) to (..., K)."""
-    return h @ params.W_hy + params.b_y
+    return h @ params.W_hy + params.b_y  # eq-cell-output
 
 
 def output_back(params, d_y, h):
     """Go back through ``output``: return ``d_h`` (..., H) and the gradient by its weights."""
     rows_h, rows_y = h.reshape(-1, h.shape[-1]), d_y.reshape(-1, d_y.shape[-1])
-    return d_y @ params.W_hy.T, OutputParameters(rows_h.T @ rows_y, rows_y.sum(0))
+    grads = OutputParameters(rows_h.T @ rows_y, rows_y.sum(0))
+    return d_y @ params.W_hy.T, grads  # eq-derivation-output
 
 
 def _real(values):
@@ -234,15 +557,26 @@ def _real(values):
     return values.astype(np.result_type(values, np.float64))
 
 
-def _parameters(params):
-    params = Parameters(*map(_real, params))
-    if params.W_xh.ndim != 2:
-        raise ValueError(f"W_xh must be (D, H), got {params.W_xh.shape}")
-    H = params.W_xh.shape[1]
-    for name, shape in (("W_hh", (H, H)), ("b_h", (H,))):
-        if getattr(params, name).shape != shape:  # NumPy would stretch (B, 1) to (B, H)
-            raise ValueError(f"{name} must be {shape}, got {getattr(params, name).shape}")
+_SHAPES = {"W_xh": "DH", "W_hh": "HH", "W_yh": "KH", "b_h": "H", "W_hy": "HK", "b_y": "K"}
+
+
+def _parameters(params, kind):
+    params = kind(*map(_real, params))
+    sizes = {}
+    for name, weight in zip(kind._fields, params, strict=True):
+        letters = _SHAPES[name]
+        if weight.ndim == len(letters):  # what no weight before has fixed, this one does
+            sizes = dict(zip(letters, weight.shape, strict=True)) | sizes
+        if weight.shape != tuple(map(sizes.get, letters)):  # NumPy would stretch (B, 1) to (B, H)
+            shape = ", ".join(str(sizes.get(letter, letter)) for letter in letters)
+            shape += "," * (len(letters) == 1)
+            raise ValueError(f"{name} must be ({shape}), got {weight.shape}")
     return params
+
+
+def _width(params):
+    """How many numbers a step hands on: as many as its last bias has."""
+    return params[-1].size
 
 
 def _state(state, shape, name):
