@@ -11,7 +11,18 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.stats import chisquare
 
-from companion.sequences import Grammar, bouncing_ball, brackets, dna
+from companion.sequences import (
+    FRANCE,
+    SKY,
+    Frame,
+    Grammar,
+    bouncing_ball,
+    brackets,
+    dna,
+    gap_sentences,
+    mackey_glass,
+    negations,
+)
 
 # ---- balls ----
 
@@ -180,6 +191,77 @@ def test_frames_need_pixels():
         bouncing_ball(1, 1, seed=0).frames(1)
 
 
+# ---- Mackey and Glass ----
+
+
+def test_mackey_glass_is_the_recurrence_by_hand():
+    """With one substep a unit of time every value is given, and the series tells its own past."""
+    y = mackey_glass(400, 17, substeps=1, discard=0, seed=0)
+    late = np.concatenate([np.full(17, y[0]), y])[:399]  # it stood at y[0] before
+    np.testing.assert_allclose(y[1:], y[:-1] + 0.2 * late / (1 + late**10) - 0.1 * y[:-1])
+
+
+def test_mackey_glass_approaches_the_delay_equation():
+    """Against an adaptive integrator, one delay after the other; the error falls with the step."""
+    start = mackey_glass(1, discard=0, seed=3)[0]
+    exact, past = [], lambda t: np.array([start])
+    level = np.array([start])
+    for _ in range(3):  # the past of one stretch of 17 is the solution of the one before
+
+        def slope(t, y, past=past):
+            late = past(t)[0]
+            return [0.2 * late / (1 + late**10) - 0.1 * y[0]]
+
+        run = solve_ivp(slope, (0, 17), level, dense_output=True, rtol=1e-10, atol=1e-12)
+        exact.append(run.sol(np.arange(17))[0])
+        past, level = run.sol, run.y[:, -1]
+    exact = np.concatenate(exact)
+    errors = [
+        abs(mackey_glass(51, substeps=n, discard=0, seed=3) - exact).max() for n in (10, 20, 100)
+    ]
+    assert errors[0] < 0.02
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
+    assert errors[0] / errors[2] == pytest.approx(10, rel=0.1)
+
+
+def test_mackey_glass_rests_or_is_chaotic_by_its_delay():
+    """Short delays end at 1, where production and decay agree: 0.2 / 2 = 0.1."""
+    np.testing.assert_allclose(mackey_glass(100, 3, seed=0), 1, atol=1e-6)
+    squashed = np.tanh(mackey_glass(20_000, 30, seed=0) - 1)
+    assert squashed.var() == pytest.approx(0.067, rel=0.06)  # Jaeger 2001, below equation 25
+
+
+def test_mackey_glass_is_a_function_of_its_seed():
+    a, b = mackey_glass(50, seed=1), mackey_glass(50, seed=2)
+    np.testing.assert_array_equal(a, mackey_glass(50, seed=1))
+    assert abs(a - b).max() > 0.1
+    later = mackey_glass(40, discard=1010, seed=1)
+    np.testing.assert_array_equal(later, a[10:])
+    rng = np.random.default_rng(1)
+    np.testing.assert_array_equal(mackey_glass(50, seed=rng), a)
+    assert abs(mackey_glass(50, seed=rng) - a).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ({"tau": 0}, ValueError, r"tau must be above 0 .*, got 0"),
+        ({"tau": 17.05}, ValueError, "tau must be a whole number of substeps of 1/10, got 17.05"),
+        ({"tau": "17"}, TypeError, "tau must be real numbers, got '17'"),
+        ({"substeps": 0}, ValueError, "substeps must be at least 1, got 0"),
+        ({"discard": -1}, ValueError, "discard must be at least 0, got -1"),
+        ({"decay": 10}, ValueError, "decay must be above 0 and below 10, got 10"),
+        ({"production": 0}, ValueError, "production must be above 0 .*, got 0"),
+        ({"exponent": math.nan}, ValueError, "exponent must be above 0 .*, got nan"),
+        ({"seed": None}, TypeError, "seed must be a whole number, got None"),
+    ],
+)
+def test_mackey_glass_says_what_is_wrong(change, error, message):
+    with pytest.raises(error, match=message):
+        mackey_glass(**({"steps": 5, "seed": 0} | change))
+
+
 # ---- DNA ----
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -266,6 +348,53 @@ def test_dna_says_what_is_wrong(change, message):
         dna(**({"count": 2, "length": 10, "seed": 0} | change))
 
 
+# ---- gap sentences ----
+
+
+@pytest.mark.parametrize(("frame", "gap"), [(FRANCE, 3), (FRANCE, 17), (SKY, 3), (SKY, 4)])
+def test_the_answer_stands_a_gap_after_its_cue(frame, gap):
+    found = gap_sentences(400, gap, seed=0, frame=frame)
+    pairs = list(frame.pairs.items())
+    for words, answer in zip(found.sentences, found.answers, strict=True):
+        cue, ending = pairs[answer]
+        assert words[found.cue] == cue and words[found.cue + gap + 1 :] == [ending]
+        assert words[: found.cue] == frame.opening.split()
+        assert words[-4:-1] == frame.closing.split()
+        assert set(words[found.cue + 1 : -4]) <= set(frame.filler.split())
+    assert len(pairs) == 4 and np.bincount(found.answers).min() > 60  # 100 expected
+
+
+def test_what_fills_the_gap_tells_nothing_of_the_answer():
+    """Three words, two answers: all six combinations are equally likely."""
+    frame = Frame("so", {"a": "A", "b": "B"}, "and", "p q r")
+    found = gap_sentences(6000, 2, seed=1, frame=frame)
+    counts = Counter((words[2], answer) for words, answer in zip(*found[:2], strict=True))
+    assert len(counts) == 6 and chisquare(list(counts.values())).pvalue > 1e-4
+
+
+def test_gap_sentences_are_a_function_of_the_seed():
+    first, again = gap_sentences(9, 8, seed=3), gap_sentences(9, 8, seed=np.random.default_rng(3))
+    assert first.sentences == again.sentences
+    assert first.sentences != gap_sentences(9, 8, seed=4).sentences
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"count": 0}, ValueError, "count must be at least 1, got 0"),
+        ({"gap": 2}, ValueError, "gap must be at least 3, got 2"),
+        ({"gap": 2.5}, TypeError, "gap must be a whole number, got 2.5"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"frame": "sky"}, TypeError, "frame must be a Frame, got str"),
+        ({"frame": Frame("a", {"b": "c"}, "d")}, ValueError, "frame must have at least two pairs"),
+        ({"frame": SKY._replace(filler="")}, ValueError, "frame must have filler for a gap of 4"),
+    ],
+)
+def test_gap_sentences_say_what_is_wrong(change, error, message):
+    with pytest.raises(error, match=message):
+        gap_sentences(**({"count": 2, "gap": 4, "seed": 0} | change))
+
+
 # ---- brackets ----
 
 
@@ -340,6 +469,124 @@ def test_long_strings_of_brackets_keep_the_counts_finite():
 def test_brackets_say_what_is_wrong(change, message):
     with pytest.raises((TypeError, ValueError), match=message):
         brackets(**({"count": 2, "length": 6, "seed": 0} | change))
+
+
+# ---- negations ----
+
+OPINION = {word: sign for sign, words in (
+    (1, "good great fine lovely"), (-1, "bad awful dull poor")) for word in words.split()
+}  # fmt: skip
+
+
+def parsed(words):
+    """A sentence as (value, negations over the word that decides), read with a stack.
+
+    Written anew from the rules, from left to right: "not (" opens a clause, ")" ends it.
+    """
+    clauses = [[]]  # of each open clause: its parts and joints
+    for word in words:
+        if word == "(":
+            clauses.append([])
+        elif word == ")":
+            value, nots = settled(clauses.pop())
+            assert clauses[-1].pop() == "not"
+            clauses[-1].append((-value, nots + 1))
+        else:
+            clauses[-1].append((OPINION[word], 0) if word in OPINION else word)
+    assert len(clauses) == 1
+    return settled(clauses[0])
+
+
+def settled(clause):
+    if len(clause) == 1:
+        return clause[0]
+    first, joint, second = clause
+    return {"but": second, "although": first}[joint]
+
+
+def leaves_of(tree):
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, tuple):
+            waiting += reversed(part)
+        else:
+            yield part
+
+
+def value_of(tree):
+    if tree in OPINION:
+        return OPINION[tree]
+    left, right = tree
+    if left == "not":
+        return -value_of(right)
+    return value_of(right[1]) if right[0] == "but" else value_of(left)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5])
+def test_negations_have_the_truth_that_the_rules_give(depth):
+    found = negations(400, depth, seed=depth)
+    read = [parsed(words) for words in found.sentences]
+    assert [value > 0 for value, _ in read] == found.positive.tolist()
+    assert [nots for _, nots in read] == found.negated.tolist()
+    assert [value_of(tree) > 0 for tree in found.trees] == found.positive.tolist()
+    for words, tree in zip(found.sentences, found.trees, strict=True):
+        assert [w for w in words if w not in "()"] == list(leaves_of(tree))
+        assert words.count("not") == words.count("(") == words.count(")") == depth
+
+
+def test_negations_have_the_probabilities_they_are_asked_for():
+    found = negations(4000, 3, joined=0.4, aside=0.3, seed=2)
+    assert found.positive.mean() == pytest.approx(0.5, abs=0.03)  # 0.008 a standard deviation
+    # each of four levels keeps what is nested with probability 1 - 0.4 * 0.3
+    keep, shares = 0.88, np.bincount(found.negated, minlength=4) / 4000
+    # from outside in, an opinion on a level decides if no level outside it does
+    expected = [0.12 * keep**outside for outside in range(4)]
+    expected[3] += keep**4  # or the innermost word does
+    np.testing.assert_allclose(shares, expected, atol=0.03)
+    joints = [w for words in found.sentences for w in words if w in ("but", "although")]
+    assert len(joints) == pytest.approx(4000 * 4 * 0.4, rel=0.05)
+    assert joints.count("but") == pytest.approx(len(joints) / 2, rel=0.05)
+    opinions = Counter(w for words in found.sentences for w in words if w in OPINION)
+    assert set(opinions) == set(OPINION)
+    assert max(opinions.values()) < 1.2 * min(opinions.values())
+
+
+def test_negations_at_the_ends_of_the_range():
+    plain = negations(3, 2, joined=0, seed=0)
+    assert all(words[:4] == ["not", "(", "not", "("] for words in plain.sentences)
+    assert plain.negated.tolist() == [2, 2, 2]
+    outside = negations(50, 4, joined=1, aside=1, seed=0)
+    assert not outside.negated.any()
+    inside = negations(50, 4, joined=1, aside=0, seed=0)
+    assert (inside.negated == 4).all()
+    deep = negations(1, 20_000, seed=0)
+    assert deep.sentences[0].count("not") == 20_000  # no recursion, and no quadratic time
+
+
+def test_negations_are_a_function_of_the_seed():
+    first, again, other = (negations(20, 3, seed=seed) for seed in (1, 1, 2))
+    assert first.sentences == again.sentences != other.sentences
+    assert first.trees == again.trees
+    rng = np.random.default_rng(1)
+    assert negations(20, 3, seed=rng).sentences == first.sentences
+    assert negations(20, 3, seed=rng).sentences != first.sentences
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"count": 0}, ValueError, "count must be at least 1"),
+        ({"depth": -1}, ValueError, "depth must be at least 0"),
+        ({"depth": 1.5}, TypeError, "depth must be a whole number"),
+        ({"joined": 1.5}, ValueError, "joined must be"),
+        ({"aside": "often"}, TypeError, "aside must be"),
+        ({"seed": None}, TypeError, "seed must be a whole number"),
+    ],
+)
+def test_negations_say_what_is_wrong(change, error, message):
+    with pytest.raises(error, match=message):
+        negations(**{"count": 2, "depth": 2, "seed": 0} | change)
 
 
 # ---- grammars ----

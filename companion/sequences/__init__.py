@@ -6,13 +6,22 @@ from companion.sequences.corpora import chorales, digits, news, nottingham, shak
 from companion.sequences.fetch import FILES, Source, cache_folder, fetch
 from companion.sequences.generators import (
     DNA,
+    FRANCE,
+    SKY,
     Balls,
     Brackets,
+    Frame,
+    GapSentences,
     Grammar,
+    Negations,
     Site,
+    adding,
     bouncing_ball,
     brackets,
     dna,
+    gap_sentences,
+    mackey_glass,
+    negations,
 )
 from companion.sequences.markov import (
     Additive,
@@ -24,7 +33,7 @@ from companion.sequences.markov import (
     WittenBell,
 )
 from companion.sequences.series import Series, co2, elnino, sunspots
-from companion.sequences.vocabulary import Vocabulary, tokenise
+from companion.sequences.vocabulary import Characters, Vocabulary, tokenise
 from companion.sequences.windows import Scaler, Split, Windows, split, split_slices, windows
 
 __all__ = [
@@ -32,16 +41,22 @@ __all__ = [
     "Autoregression",
     "Balls",
     "Brackets",
+    "Characters",
     "Climatology",
     "DNA",
     "FILES",
+    "FRANCE",
+    "Frame",
+    "GapSentences",
     "Grammar",
     "Interpolated",
     "KneserNey",
     "MarkovChain",
     "MaximumLikelihood",
     "NGram",
+    "Negations",
     "MaskedLoss",
+    "SKY",
     "Scaler",
     "Series",
     "Site",
@@ -50,6 +65,7 @@ __all__ = [
     "Vocabulary",
     "Windows",
     "WittenBell",
+    "adding",
     "batches",
     "bouncing_ball",
     "brackets",
@@ -60,7 +76,10 @@ __all__ = [
     "dna",
     "elnino",
     "fetch",
+    "gap_sentences",
+    "mackey_glass",
     "mask",
+    "negations",
     "news",
     "nottingham",
     "outcomes",

@@ -6,6 +6,7 @@ generator goes on from where it stands.
 
 import reprlib
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import NamedTuple
@@ -15,7 +16,25 @@ import numpy as np
 from companion._arrays import as_generator, as_numbers
 from companion._checks import at_least
 
-__all__ = ["DNA", "Balls", "Brackets", "Grammar", "Site", "bouncing_ball", "brackets", "dna"]
+__all__ = [
+    "DNA",
+    "Balls",
+    "Brackets",
+    "FRANCE",
+    "Frame",
+    "GapSentences",
+    "Grammar",
+    "Negations",
+    "SKY",
+    "Site",
+    "adding",
+    "bouncing_ball",
+    "brackets",
+    "dna",
+    "gap_sentences",
+    "mackey_glass",
+    "negations",
+]
 
 BASES = "ACGT"
 PAIRS = ("()", "[]", "{}", "<>")
@@ -343,6 +362,142 @@ def _draw(matrix, rng):
     return (rng.random((len(matrix), 1)) >= matrix.cumsum(1)[:, :-1]).sum(1)
 
 
+# ----------------------------------------------------------------------------------- adding
+
+
+def adding(count, steps, seed):
+    r"""Draw the adding problem: add up the two numbers of a sequence that carry a mark.
+
+    .. math:: y = \sum_{t=1}^{T} v_t m_t, \qquad v_t \sim U(0, 1)
+
+    The marks :math:`m_t` are 0 but for two: one in the first half of the steps and one in the
+    second, each at any step alike. Who always answers 1 has a mean squared error of 1/6; who knows
+    only the second number, and guesses 1/2 for the first, one of 1/12.
+
+    Parameters
+    ----------
+    count : int
+        N, how many sequences.
+    steps : int
+        T, their length, at least 2.
+    seed : int or Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    inputs : ndarray of shape (T, N, 2), float64
+        Numbers and marks, ``inputs[..., 0]`` and ``inputs[..., 1]``.
+    targets : ndarray of shape (N, 1), float64
+        The sums, from 0 to 2.
+
+    Raises
+    ------
+    TypeError
+        If ``count``, ``steps`` or ``seed`` is no whole number.
+    ValueError
+        If ``count`` is below 1 or ``steps`` below 2.
+
+    References
+    ----------
+    Hochreiter and Schmidhuber (1997), Neural Computation 9, section 5.4, who scale the sum and let
+    lengths vary. Le, Jaitly and Hinton (2015), section 4.1, for this form.
+
+    Examples
+    --------
+    >>> inputs, targets = adding(count=1, steps=4, seed=1)
+    >>> inputs[..., 1].T.tolist(), bool(inputs[..., 0][inputs[..., 1] == 1].sum() == targets[0, 0])
+    ([[1.0, 0.0, 1.0, 0.0]], True)
+    """
+    count, steps = at_least("count", count, 1), at_least("steps", steps, 2)
+    rng = as_generator(seed)
+    numbers, marks = rng.random((steps, count)), np.zeros((steps, count))
+    for first, end in ((0, steps // 2), (steps // 2, steps)):
+        marks[rng.integers(first, end, size=count), np.arange(count)] = 1
+    return np.stack([numbers, marks], -1), (numbers * marks).sum(0)[:, None]
+
+
+# ----------------------------------------------------------------------------- Mackey and Glass
+
+
+def mackey_glass(
+    steps, tau=17, *, production=0.2, exponent=10, decay=0.1, substeps=10, discard=1000, seed
+):
+    r"""Let a number breed from its own past: the series of Mackey and Glass.
+
+    The delay equation
+
+    .. math:: \dot y(t) = \alpha \frac{y(t - \tau)}{1 + y(t - \tau)^\beta} - \gamma\, y(t)
+
+    is followed in small steps of :math:`\delta` = 1 / ``substeps``,
+
+    .. math:: y_{n+1} = y_n + \delta \left( \alpha \frac{y_{n - \tau/\delta}}
+       {1 + y_{n - \tau/\delta}^\beta} - \gamma\, y_n \right) ,
+
+    and given once a unit of time. With the default numbers it settles down, to rest or to a cycle,
+    for delays up to about 16.8. Beyond, it is chaotic: mildly at 17, wildly at 30.
+
+    Parameters
+    ----------
+    steps : int
+        How many values, one a unit of time.
+    tau : float
+        The delay, in units of time, a whole number of substeps.
+    production : float
+        :math:`\alpha`, above 0.
+    exponent : float
+        :math:`\beta`, above 0.
+    decay : float
+        :math:`\gamma`, above 0 and below ``substeps``.
+    substeps : int
+        Steps of the computation in a unit of time.
+    discard : int
+        Units of time before the first value, in which the series forgets how it was started.
+    seed : int or Generator
+        It draws the level, between 0.5 and 1.5, at which the series stood before it began.
+
+    Returns
+    -------
+    ndarray of shape (steps,), float64
+        The values, without unit, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind, outside its range, or ``tau`` no multiple of a
+        substep.
+
+    References
+    ----------
+    Mackey and Glass (1977), Science 197; Jaeger (2001), GMD report 148, equations 22 and 23, for
+    the step: ``substeps=10``.
+
+    Examples
+    --------
+    >>> mackey_glass(3, seed=0).round(3)
+    array([0.68 , 0.682, 0.693])
+    """
+    steps, discard = at_least("steps", steps, 1), at_least("discard", discard, 0)
+    substeps = at_least("substeps", substeps, 1)
+    lag = float(_in_range("tau", _number("tau", tau), 0, 1e6, ends=False)) * substeps
+    if abs(lag - round(lag)) > 1e-9 or not round(lag):
+        raise ValueError(f"tau must be a whole number of substeps of 1/{substeps}, got {tau}")
+    lag, delta = round(lag), 1 / substeps
+    production = float(_in_range("production", _number("production", production), 0, 1e6, False))
+    exponent = float(_in_range("exponent", _number("exponent", exponent), 0, 1e3, False))
+    decay = float(_in_range("decay", _number("decay", decay), 0, substeps, False))
+    y = as_generator(seed).uniform(0.5, 1.5)
+    past, place = [y] * lag, 0  # a ring: past[place] is the value lag substeps ago
+    series = np.empty(steps)
+    for step in range(-discard, steps):
+        if step >= 0:
+            series[step] = y
+        for _ in range(substeps):
+            late, past[place] = past[place], y
+            place = (place + 1) % lag
+            y += delta * (production * late / (1 + late**exponent) - decay * y)
+    return series
+
+
 # --------------------------------------------------------------------------------- brackets
 
 
@@ -456,7 +611,234 @@ def _opening(length, depth):
     return opens
 
 
+# -------------------------------------------------------------------------------- negations
+
+OPINIONS = {
+    "good": 1, "great": 1, "fine": 1, "lovely": 1,
+    "bad": -1, "awful": -1, "dull": -1, "poor": -1,
+}  # fmt: skip
+
+
+class Negations(NamedTuple):
+    """Sentences of opinions with nested negation, their trees and the truth.
+
+    Attributes
+    ----------
+    sentences : list of list of str
+        The words; brackets, which are words too, show how far a "not" reaches.
+    trees : list
+        The same sentences as nested pairs of words, without the brackets. A leaf is a word, an
+        inner node one of ``("not", part)``, ``(part, (joint, part))``, where the joint is "but"
+        or "although".
+    positive : ndarray of shape (count,), bool
+        Whether the sentence as a whole is a good opinion.
+    negated : ndarray of shape (count,), int64
+        How many negations bear on the word that decides.
+    """
+
+    sentences: list
+    trees: list
+    positive: np.ndarray
+    negated: np.ndarray
+
+
+def negations(count, depth, *, joined=0.5, aside=0.25, seed):
+    r"""Draw sentences such as "good although not ( dull but fine )", with negations nested.
+
+    A clause is an opinion or "not ( clause )", alone or joined with one more opinion by "but" or
+    "although". With :math:`v` the value of a part, +1 if it is good and -1 if it is bad,
+
+    .. math:: v(\text{not } A) = -v(A), \qquad v(A \text{ but } B) = v(B),
+       \qquad v(A \text{ although } B) = v(A) .
+
+    Opinions are drawn uniformly from four good and four bad words, so half of the sentences are
+    positive. A joined opinion stands before or after its clause, both alike, and the joint is the
+    one that lets the drawn side prevail.
+
+    Parameters
+    ----------
+    count : int
+        How many sentences.
+    depth : int
+        How many negations are nested in each; a sentence's length grows in proportion.
+    joined : float
+        Probability that a clause, on any of its ``depth`` + 1 levels, has one more opinion.
+    aside : float
+        Probability that this opinion prevails, so that whatever is nested deeper does not count.
+    seed : int or Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    Negations
+        ``(sentences, trees, positive, negated)``.
+
+    Raises
+    ------
+    TypeError
+        If ``count``, ``depth`` or ``seed`` is no whole number, or a probability no number.
+    ValueError
+        If an argument lies outside its range.
+
+    Examples
+    --------
+    >>> found = negations(count=1, depth=2, seed=1)
+    >>> " ".join(found.sentences[0]), bool(found.positive[0])
+    ('not ( not ( poor although lovely ) ) although dull', False)
+    """
+    count, depth = at_least("count", count, 1), at_least("depth", depth, 0)
+    joined, aside = _probability("joined", joined), _probability("aside", aside)
+    rng = as_generator(seed)
+    words, shape = list(OPINIONS), (count, depth + 1)
+    opinions = rng.integers(len(words), size=(count, depth + 2))  # the last: the innermost one
+    has_side, side_wins = rng.random(shape) < joined, rng.random(shape) < aside
+    side_first = rng.random(shape) < 0.5
+    sentences, trees, positive, negated = [], [], [], []
+    for i in range(count):  # from the inside out: no depth is too deep
+        tree = words[opinions[i, -1]]
+        sentence, decides, nots = deque([tree]), OPINIONS[tree], 0
+        for level in range(depth + 1):
+            if level:
+                tree, nots, decides = ("not", tree), nots + 1, -decides
+                sentence.extendleft(["(", "not"])
+                sentence.append(")")
+            if not has_side[i, level]:
+                continue
+            side, wins, first = words[opinions[i, level]], side_wins[i, level], side_first[i, level]
+            joint = "although" if wins == first else "but"  # "but": what follows prevails
+            if first:
+                tree = (side, (joint, tree))
+                sentence.extendleft([joint, side])
+            else:
+                tree = (tree, (joint, side))
+                sentence.extend([joint, side])
+            if wins:
+                decides, nots = OPINIONS[side], 0
+        sentences.append(list(sentence))
+        trees.append(tree)
+        positive.append(decides > 0)
+        negated.append(nots)
+    return Negations(sentences, trees, np.array(positive), np.array(negated, dtype=np.int64))
+
+
 # -------------------------------------------------------------------------------- sentences
+
+
+class Frame(NamedTuple):
+    """A sentence whose last word is decided by one word further up.
+
+    Attributes
+    ----------
+    opening : str
+        The words before the cue.
+    pairs : dict of str to str
+        For each cue the word that ends the sentence.
+    closing : str
+        The last words before that answer.
+    filler : str
+        The words of which the rest is drawn.
+    """
+
+    opening: str
+    pairs: dict
+    closing: str
+    filler: str = "and then later there often again slowly quietly away at home for years"
+
+
+SKY = Frame(
+    "the",
+    {"clouds": "sky", "fish": "sea", "trees": "forest", "cars": "street"},
+    "are in the",
+)
+FRANCE = Frame(
+    "I grew up in",
+    {"France": "French", "Spain": "Spanish", "Italy": "Italian", "Poland": "Polish"},
+    "I speak fluent",
+)
+
+
+class GapSentences(NamedTuple):
+    """Sentences whose last word is decided at a known distance.
+
+    Attributes
+    ----------
+    sentences : list of list of str
+        The words, equally many in each; the last one is the answer.
+    answers : ndarray of shape (count,), int64
+        Which of the frame's pairs each sentence has.
+    cue : int
+        Index of the deciding word, the same in all sentences.
+    """
+
+    sentences: list
+    answers: np.ndarray
+    cue: int
+
+
+def gap_sentences(count, gap, seed, *, frame=FRANCE):
+    """Draw sentences whose last word is decided by a cue, with ``gap`` words between the two.
+
+    Cues are drawn uniformly, and the words that fill the gap uniformly and independently of the
+    cue and of each other: they make no sense and tell nothing of the answer. A reader who has
+    forgotten the cue is right once in as many sentences as there are pairs; one who remembers it,
+    always.
+
+    Parameters
+    ----------
+    count : int
+        How many sentences.
+    gap : int
+        Words between cue and answer, those of the closing included.
+    seed : int or Generator
+        Where the draws come from.
+    frame : Frame
+        Opening, pairs, closing and filler; "I grew up in France ... I speak fluent French" by
+        default, and "the clouds ... are in the sky" as ``SKY``.
+
+    Returns
+    -------
+    GapSentences
+        ``(sentences, answers, cue)``.
+
+    Raises
+    ------
+    TypeError
+        If ``count``, ``gap`` or ``seed`` is no whole number, or ``frame`` no ``Frame``.
+    ValueError
+        If the gap is shorter than the closing, or the frame has fewer than two pairs or no filler
+        for a longer one.
+
+    References
+    ----------
+    Bengio, Simard and Frasconi (1994), section II, for a task whose difficulty is a distance; the
+    two sentences are Olah's (2015).
+
+    Examples
+    --------
+    >>> found = gap_sentences(count=1, gap=3, seed=1, frame=SKY)
+    >>> " ".join(found.sentences[0]), found.cue
+    ('the fish are in the sea', 1)
+    """
+    if not isinstance(frame, Frame):
+        raise TypeError(f"frame must be a Frame, got {type(frame).__name__}")
+    opening, closing, filler = (
+        part.split() for part in (frame.opening, frame.closing, frame.filler)
+    )
+    cues, endings = list(frame.pairs), list(frame.pairs.values())
+    if len(cues) < 2:
+        raise ValueError(f"frame must have at least two pairs, got {len(cues)}")
+    count, gap = at_least("count", count, 1), at_least("gap", gap, len(closing))
+    free = gap - len(closing)
+    if free and not filler:
+        raise ValueError(f"frame must have filler for a gap of {gap} words, got none")
+    rng = as_generator(seed)
+    answers = rng.integers(len(cues), size=count)
+    between = np.array(filler or [""])[rng.integers(max(1, len(filler)), size=(count, free))]
+    sentences = [
+        [*opening, cues[answer], *words, *closing, endings[answer]]
+        for answer, words in zip(answers.tolist(), between.tolist(), strict=True)
+    ]
+    return GapSentences(sentences, answers, len(opening))
 
 
 class Grammar:

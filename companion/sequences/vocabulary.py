@@ -1,4 +1,4 @@
-"""From text to words, and from words to whole numbers and back."""
+"""From text to words or characters, and from these to whole numbers and back."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from companion._arrays import as_numbers, as_whole_numbers
 from companion._checks import at_least
 from companion._files import replacing
 
-__all__ = ["Vocabulary", "tokenise"]
+__all__ = ["Characters", "Vocabulary", "tokenise"]
 
 # what has no width of its own: accents, vowel signs and the joiners of Persian and Hindi
 _MARKS = "\u200c\u200d" + "".join(
@@ -62,10 +62,126 @@ def tokenise(text):
     >>> tokenise("Don't go: it's 12,000 steps!")
     ["don't", 'go', ':', "it's", '12,000', 'steps', '!']
     """
-    if not isinstance(text, str):
-        raise TypeError(f"text must be a string, got {type(text).__name__}")
-    text = text.replace("\u00ad", "").lower()
+    text = _text(text).replace("\u00ad", "").lower()
     return TOKEN.findall(unicodedata.normalize("NFC", text))
+
+
+class Characters:
+    """Number the characters of a text, in the order of Unicode.
+
+    Nothing is changed: no letter is made small, none composed with its accent, line ends and
+    spaces are characters like any other. So decoding gives back exactly what was encoded.
+
+    Parameters
+    ----------
+    text : str
+        Every character that occurs in it gets an id, from 0. To make the same numbering again
+        later, keep ``"".join(characters.symbols)``, a text too.
+    unknown : str, optional
+        One character that stands for those that do not occur; it gets an id like the others.
+        Without it they are an error.
+
+    Attributes
+    ----------
+    symbols : tuple of str
+        The character of each id.
+    unknown : str or None
+        As given.
+
+    Raises
+    ------
+    TypeError
+        If ``text`` is no string, or ``unknown`` neither one nor None.
+    ValueError
+        If ``text`` is empty, or ``unknown`` is not a single character.
+
+    Examples
+    --------
+    >>> characters = Characters("hello, world")
+    >>> len(characters), characters.encode("hello").tolist()
+    (9, [4, 3, 5, 5, 6])
+    >>> characters.decode([4, 6, 5, 3])
+    'hole'
+    """
+
+    def __init__(self, text, unknown=None):
+        found = set(_text(text))
+        if not found:
+            raise ValueError("text must hold at least one character, got ''")
+        if unknown is not None:
+            if not isinstance(unknown, str):
+                raise TypeError(f"unknown must be a string or None, got {unknown!r:.80}")
+            if len(unknown) != 1:
+                raise ValueError(f"unknown must be a single character, got {unknown!r:.80}")
+            found.add(unknown)
+        self.symbols = tuple(sorted(found))
+        self.unknown = unknown
+        self._codes = np.array(list(map(ord, self.symbols)))
+
+    def __len__(self):
+        return len(self.symbols)
+
+    def __contains__(self, character):
+        return character in self.symbols
+
+    def __repr__(self):
+        shown = "".join(self.symbols[:40])
+        return f"Characters, {len(self)}: {shown!r}{' ...' if len(self) > 40 else ''}"
+
+    def encode(self, text):
+        """Turn a text into ids.
+
+        Parameters
+        ----------
+        text : str
+            Any length, the empty text included.
+
+        Returns
+        -------
+        ndarray of shape (T,), int64
+            One id a character.
+
+        Raises
+        ------
+        TypeError
+            If ``text`` is no string.
+        ValueError
+            If a character has no id and there is no unknown one.
+        """
+        # four bytes a character, half a surrogate pair included
+        codes = np.frombuffer(_text(text).encode("utf-32-le", "surrogatepass"), "<u4")
+        ids = np.minimum(self._codes.searchsorted(codes), len(self) - 1)
+        missing = np.flatnonzero(self._codes[ids] != codes)
+        if len(missing):
+            if self.unknown is None:
+                raise ValueError(
+                    f"text must hold no other characters than the {len(self)} known ones, "
+                    f"got {text[missing[0]]!r} at index {missing[0]}"
+                )
+            ids[missing] = self.symbols.index(self.unknown)
+        return ids
+
+    def decode(self, ids):
+        """Turn ids into the text they stand for.
+
+        Parameters
+        ----------
+        ids : array or tensor of int, shape (T,)
+            From 0 to ``len(characters) - 1``.
+
+        Returns
+        -------
+        str
+            The text.
+
+        Raises
+        ------
+        TypeError
+            If the ids are no whole numbers.
+        ValueError
+            If an id has no character or is masked, or the shape is another.
+        """
+        return "".join(_looked_up(self.symbols, ids))
 
 
 class Vocabulary:
@@ -269,16 +385,7 @@ class Vocabulary:
         ValueError
             If an id has no word or is masked, or the shape is another.
         """
-        ids = as_whole_numbers("ids", as_numbers("ids", ids))
-        if ids.ndim != 1:
-            raise ValueError(f"ids must have shape (N,), got shape {ids.shape}")
-        if not ids.size:
-            return []
-        if ids.min() < 0 or ids.max() >= len(self):
-            raise ValueError(
-                f"ids must lie from 0 to {len(self) - 1}, got {ids.min()} to {ids.max()}"
-            )
-        return [self.words[i] for i in ids.tolist()]
+        return _looked_up(self.words, ids)
 
     def save(self, path):
         """Write the vocabulary to a file of JSON in UTF-8, whole or not at all.
@@ -400,3 +507,23 @@ def _string(word):
     if not isinstance(word, str):
         raise TypeError(f"a word must be a string, got {word!r}")
     return word
+
+
+def _looked_up(symbols, ids):
+    """What each id stands for, as a list."""
+    ids = as_whole_numbers("ids", as_numbers("ids", ids))
+    if ids.ndim != 1:
+        raise ValueError(f"ids must have shape (N,), got shape {ids.shape}")
+    if not ids.size:
+        return []
+    if ids.min() < 0 or ids.max() >= len(symbols):
+        raise ValueError(
+            f"ids must lie from 0 to {len(symbols) - 1}, got {ids.min()} to {ids.max()}"
+        )
+    return [symbols[i] for i in ids.tolist()]
+
+
+def _text(text):
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string, got {type(text).__name__}")
+    return text
