@@ -19,6 +19,8 @@ from companion.recurrent import (
     RNN,
     Bidirectional,
     BidirectionalState,
+    JordanCell,
+    Leaky,
     RNNCell,
     RNNState,
     Stack,
@@ -219,8 +221,17 @@ class CountingCell(nn.Module):
         return CountingState(h, state.steps + 1)
 
 
+CELLS = {
+    "rnn": lambda size: RNNCell(size, H),
+    "counting": lambda size: CountingCell(size, H),
+    "jordan": lambda size: JordanCell(size, 7, H, squash=torch.sin),
+    "leaky": lambda size: Leaky(CountingCell(size, H), [0.1, 0.2, 0.4, 0.6, 0.9, 1.0]),
+    "learned": lambda size: Leaky(JordanCell(size, 7, H), 0.3, learned=True),
+}
+
+
 def cell(kind, size=D):
-    return RNNCell(size, H) if kind == "rnn" else CountingCell(size, H)
+    return CELLS[kind](size)
 
 
 LAYERS = {
@@ -250,7 +261,7 @@ def flat(state):
     return [leaf for part in state for leaf in flat(part)]
 
 
-@pytest.mark.parametrize("kind", ["rnn", "counting"])
+@pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_ragged_batch_equals_its_sequences_one_by_one(name, kind):
     layer = LAYERS[name](kind).to(DEVICE)
@@ -264,7 +275,7 @@ def test_a_ragged_batch_equals_its_sequences_one_by_one(name, kind):
             assert relative_error(got[b : b + 1], expected) < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["rnn", "counting"])
+@pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_padding_never_matters(name, kind):
     layer = LAYERS[name](kind).to(DEVICE)
@@ -351,6 +362,35 @@ def test_a_reversed_layer_is_aligned_with_its_inputs():
     changed[4] += 1.0
     moved = (layer(changed)[0] - y).abs().amax((1, 2)) > 0
     assert moved.tolist() == [t <= 4 for t in range(T)]
+
+
+def inputs_read(layer, x, read):
+    """The steps of ``x`` on which what ``read`` takes from the layer's answer depends."""
+    x = x.clone().requires_grad_()
+    read(*layer(x)).sum().backward()
+    return [t for t, row in enumerate(x.grad) if row.any()]
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_the_summary_of_two_directions_is_h_n_and_not_the_last_output(loop):
+    layer = RNN(D, H, bidirectional=True, loop=loop)
+    x = torch.randn(T, B, D)
+    assert inputs_read(layer, x, lambda y, h_n: y[-1, :, H:]) == [T - 1]
+    for read in (
+        lambda y, h_n: h_n[-1],
+        lambda y, h_n: h_n[-2],
+        lambda y, h_n: y[0, :, H:],
+        lambda y, h_n: y[-1, :, :H],
+    ):
+        assert inputs_read(layer, x, read) == list(range(T))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_only_a_layer_that_reads_back_sees_the_future(kind):
+    x = torch.randn(T, B, D)
+    assert inputs_read(LAYERS["loop"](kind), x, lambda y, _: y[4]) == [0, 1, 2, 3, 4]
+    assert inputs_read(LAYERS["reverse"](kind), x, lambda y, _: y[4]) == [4, 5, 6, 7, 8]
+    assert inputs_read(LAYERS["both"](kind), x, lambda y, _: y[4]) == list(range(T))
 
 
 def test_samples_of_a_batch_never_meet():
