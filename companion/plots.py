@@ -33,6 +33,7 @@ __all__ = [
     "NetworkGraph",
     "Node",
     "forecast_fan",
+    "gradient_by_lag",
     "heat_map",
     "learning_curves",
     "lines_with_spread",
@@ -502,8 +503,8 @@ class _Builder:
     def sizes(cell):
         weight = getattr(cell, "weight_ih", None)
         inputs = getattr(cell, "input_size", None if weight is None else weight.shape[1])
-        hidden = getattr(cell, "hidden_size", None)
-        return (None if inputs is None else (inputs,)), (None if hidden is None else (hidden,))
+        given = getattr(cell, "output_size", getattr(cell, "hidden_size", None))
+        return (None if inputs is None else (inputs,)), (None if given is None else (given,))
 
     def subscript(self, letter, time):
         """h_3, or h_{t-1} where steps count from t."""
@@ -569,14 +570,18 @@ class _Builder:
         # A cell that appears twice has one set of weights, so it keeps its letters.
         mark = self.letters.setdefault(id(cell), above)
         inputs = self.weight(cell, "weight_ih", f"W_{{xh}}{mark}", "xh")
-        hidden = self.weight(cell, "weight_hh", f"W_{{hh}}{mark}", "hh")
+        jordan = hasattr(cell, "weight_yh")  # its output goes back in place of its hidden units
+        letter, back = (r"\hat y", "yh") if jordan else ("h", "hh")
+        hidden = self.weight(cell, f"weight_{back}", f"W_{{{back}}}{mark}", "hh")
         size = self.sizes(cell)[1]
         stem = f"h{layer}{'<' if part.reverse else ''}@{row}"
         detail = f"H = {size[0]}" if size else type(cell).__name__
+        if jordan:
+            detail = f"K = {size[0]}"
         delay = -1 if part.reverse else 1
         here, outs = {}, {}
         for time in self.times:
-            label = f"${self.subscript('h', time)}{above}$"
+            label = f"${self.subscript(letter, time)}{above}$"
             here[time] = self.put(
                 "cell", stem, label, detail, layer, time, size, row, lane, width
             )
@@ -586,7 +591,7 @@ class _Builder:
             self.edges.append(Edge(here[None], here[None], "recurrent", **hidden, delay=delay))
             return row + 1, here, size, outs
         start = self.steps + 1 if part.reverse else 0
-        label = f"${self.subscript('h', start)}{above}$"
+        label = f"${self.subscript(letter, start)}{above}$"
         here[start] = self.put("start", stem, label, "", layer, start, size, row, lane, width)
         for time in self.times:
             edge = Edge(here[time - delay], here[time], "recurrent", **hidden, delay=delay)
@@ -1591,5 +1596,78 @@ def lines_with_spread(
                     alpha=0.6, gid=f"run:{name}",
                 )
     ax.set(xlabel=x_label, ylabel=y_label, title=title or "")
+    _label_ends(ax, ends)
+    return ax
+
+
+# ------------------------------------------------------------------------------- gradient flow
+
+
+def gradient_by_lag(sizes_by_name, ax=None, *, y_label="norm", title=None):
+    """Show how large a gradient is by how many steps it has gone back, on a logarithmic axis.
+
+    A faint line marks the size 1. Where a size is zero, as behind units that are shut, the line
+    breaks off.
+
+    Parameters
+    ----------
+    sizes_by_name : mapping of str to array of shape (lags,) or (lags, runs)
+        Sizes by lag from 0 on, such as ``GradientFlow.norms`` gives, one column a sequence or
+        seed. Names may differ in the number of lags. At most seven.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+    y_label : str
+        What the sizes are.
+    title : str, optional
+        The finding.
+
+    Returns
+    -------
+    Axes
+        The axes drawn on: medians as lines, bands from the least to the greatest.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no names or more than seven, or sizes have another shape, are negative, not
+        finite or all zero.
+
+    Examples
+    --------
+    >>> ax = gradient_by_lag({"radius 0.5": [1, 0.5, 0.25], "radius 2": [[1, 1], [2, 3]]})
+    >>> [float(y) for y in ax.lines[2].get_ydata()]
+    [1.0, 2.5]
+    """
+    what = type(sizes_by_name).__name__
+    mapping = isinstance(sizes_by_name, Mapping)
+    _expect(mapping, "sizes_by_name", "a mapping of names to arrays", what, TypeError)
+    most, count = len(COLOURS), len(sizes_by_name)
+    _expect(0 < count <= most, "sizes_by_name", f"1 to {most} names", count)
+    blocks = {}
+    for name, sizes in sizes_by_name.items():
+        label = f"sizes_by_name[{name!r}]"
+        block = _array(sizes, label)
+        block = block[:, None] if block.ndim == 1 else block
+        _expect(block.ndim == 2, label, "(lags,) or (lags, runs)", f"shape {block.shape}")
+        _expect(block.min() >= 0, label, "at least 0", block.min())
+        _expect(block.max() > 0, label, "above 0 somewhere", "zeros alone")
+        blocks[name] = np.where(block > 0, block, np.nan)
+    ax = _axes(ax)
+    ax.set_yscale("log")
+    ax.axhline(1, color=_GREY, linewidth=0.8, linestyle=":", zorder=1)
+    ends = []
+    for (name, block), style in zip(blocks.items(), styles(count), strict=True):
+        lags, middle = np.arange(len(block)), np.median(block, axis=1)  # NaN where one is zero
+        every = max(1, len(block) // 8)
+        ax.plot(lags, middle, **style, markevery=every, gid=str(name), zorder=3)
+        if block.shape[1] > 1:
+            ax.fill_between(
+                lags, block.min(1), block.max(1), color=style["color"], alpha=0.18, linewidth=0,
+                gid=f"spread:{name}",
+            )  # fmt: skip
+        shown = np.flatnonzero(np.isfinite(middle))
+        if len(shown):
+            ends.append((shown[-1], middle[shown[-1]], str(name), style["color"]))
+    ax.set(xlabel="lag (steps back)", ylabel=y_label, title=title or "")
     _label_ends(ax, ends)
     return ax

@@ -19,7 +19,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import nn
 
 from companion import plots
-from companion.recurrent import RNN, Bidirectional, RNNCell, Stack, Unroll
+from companion.recurrent import RNN, Bidirectional, JordanCell, Leaky, RNNCell, Stack, Unroll
 
 
 @pytest.fixture(autouse=True)
@@ -484,6 +484,19 @@ def test_reversed_arrows_run_from_right_to_left():
         assert found == 3
 
 
+def test_a_jordan_network_hands_its_output_on():
+    graph = plots.network_graph(Unroll(JordanCell(3, 8, 2)), steps=3)
+    recurrent = [edge for edge in graph.edges if edge.kind == "recurrent"]
+    assert {(e.label, e.parameter, e.shape) for e in recurrent} == {
+        ("$W_{yh}$", "cell.weight_yh", (2, 8))
+    }
+    cells = [node for node in graph.nodes if node.kind == "cell"]
+    assert [node.label for node in cells] == [rf"$\hat y_{{{t}}}$" for t in (1, 2, 3)]
+    assert all(node.detail == "K = 2" for node in cells)
+    folded = plots.network_graph(Unroll(Leaky(RNNCell(3, 8), 0.1)), steps=None)
+    assert [node.detail for node in folded.nodes if node.kind == "cell"] == ["Leaky"]
+
+
 def test_network_draws_where_it_is_told():
     figure, (left, right) = plt.subplots(1, 2)
     axes = plots.network(RNNCell(3, 8), 2, ax=(left, right), title=("one", "other"))
@@ -888,6 +901,34 @@ def test_lines_with_every_run():
     assert artist(ax, "RNN").get_ydata().tolist() == [2, 5]
     thin = [line for line in ax.lines if line.get_gid() == "run:RNN"]
     assert [line.get_ydata().tolist() for line in thin] == runs["RNN"]
+
+
+def test_gradient_by_lag():
+    sizes = {"linear": np.array([1.0, 2, 4]), "shut": np.array([[1.0, 1], [0.5, 0.1], [0, 0.2]])}
+    ax = plots.gradient_by_lag(sizes, y_label="norm", title="t")
+    assert ax.get_yscale() == "log" and ax.get_xlabel() == "lag (steps back)"
+    assert artist(ax, "linear").get_ydata().tolist() == [1, 2, 4]
+    middle = artist(ax, "shut").get_ydata()
+    assert middle[:2].tolist() == [1, 0.3] and np.isnan(middle[2])  # the line breaks off
+    assert band_at(artist(ax, "spread:shut"), 1) == (0.1, 0.5)
+    assert list(ax.lines[0].get_ydata()) == [1, 1]  # the faint line at 1
+    assert_labels_apart_and_near(ax, {"linear": 4, "shut": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "words"),
+    [
+        ([1, 2], TypeError, "sizes_by_name must be a mapping"),
+        ({}, ValueError, "must be 1 to 7 names, got 0"),
+        ({"a": [[[1]]]}, ValueError, r"sizes_by_name\['a'\] must be \(lags,\) or \(lags, runs\)"),
+        ({"a": [1, -1]}, ValueError, "must be at least 0, got -1"),
+        ({"a": [0, 0]}, ValueError, "must be above 0 somewhere, got zeros alone"),
+        ({"a": [1, np.inf]}, ValueError, "must be finite, got inf at index"),
+    ],
+)
+def test_gradient_by_lag_says_what_is_wrong(sizes, error, words):
+    with pytest.raises(error, match=words):
+        plots.gradient_by_lag(sizes)
 
 
 Q = {0.05: [1], 0.25: [2], 0.5: [3], 0.75: [4], 0.95: [5]}
