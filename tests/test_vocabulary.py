@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
-from companion.sequences import Vocabulary, news, tokenise
+from companion.sequences import Characters, Vocabulary, news, tokenise
 
 CORPUS = [["the", "dog", "sat", "down"], ["the", "cat", "sat"], ["the", "end"]]
 NO_SPECIALS = dict(unknown=None, padding=None, start=None, end=None)
@@ -320,3 +320,59 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         Vocabulary([["other"]]).save(path)
     assert os.listdir(tmp_path) == ["v.json"] and path.read_bytes() == before
+
+
+# ---- characters ----
+
+SURROGATES = st.characters(categories=["Cs", "L", "M", "N", "P", "Z", "Cc"])
+
+
+@given(st.text(SURROGATES, min_size=1))
+def test_characters_and_ids_and_back(text):
+    found = Characters(text)
+    assert found.symbols == tuple(sorted(set(text))) and len(found) == len(set(text))
+    ids = found.encode(text)
+    assert ids.dtype == np.int64 and ids.tolist() == [found.symbols.index(c) for c in text]
+    assert found.decode(ids) == found.decode(torch.tensor(ids)) == text
+    again = Characters("".join(found.symbols))
+    assert again.symbols == found.symbols and again.encode(text).tolist() == ids.tolist()
+
+
+def test_characters_change_nothing():
+    text = "Cafe\u0301 Café\r\n\tİ ❤\ufe0f \ud83d"  # two spellings stay two, half a pair stays
+    found = Characters(text)
+    assert found.decode(found.encode(text)) == text
+    assert "\n" in found and "x" not in found
+    assert found.encode("").shape == (0,) and found.decode([]) == ""
+    assert repr(Characters("cab")) == "Characters, 3: 'abc'"
+
+
+def test_a_character_that_does_not_occur_is_unknown_or_named():
+    closed, opened = Characters("banana"), Characters("banana", unknown="c")
+    with pytest.raises(ValueError, match="than the 3 known ones, got 'x' at index 2"):
+        closed.encode("nax")
+    with pytest.raises(ValueError, match="got '\U0001f642' at index 0"):
+        closed.encode("\U0001f642")
+    assert opened.symbols == ("a", "b", "c", "n")
+    assert opened.decode(opened.encode("bax!")) == "bacc"
+    assert Characters("a?", unknown="?").symbols == ("?", "a")
+
+
+@pytest.mark.parametrize(
+    ("error", "make", "match"),
+    [
+        (TypeError, lambda: Characters(["a", "b"]), "text must be a string, got list"),
+        (ValueError, lambda: Characters(""), "text must hold at least one character"),
+        (TypeError, lambda: Characters("a", unknown=0), "unknown must be a string or None, got 0"),
+        (ValueError, lambda: Characters("a", unknown="??"), "a single character, got '??'"),
+        (ValueError, lambda: Characters("a", unknown=""), "a single character, got ''"),
+        (TypeError, lambda: Characters("ab").encode(["a"]), "text must be a string, got list"),
+        (ValueError, lambda: Characters("ab").decode([2]), "must lie from 0 to 1, got 2 to 2"),
+        (ValueError, lambda: Characters("ab").decode([-1]), "must lie from 0 to 1, got -1 to -1"),
+        (ValueError, lambda: Characters("ab").decode([[1]]), "shape .N,., got shape .1, 1."),
+        (TypeError, lambda: Characters("ab").decode([0.5]), "ids must be whole numbers"),
+    ],
+)
+def test_what_is_no_character_is_named(error, make, match):
+    with pytest.raises(error, match=match.replace("?", r"\?")):
+        make()
