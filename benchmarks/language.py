@@ -1,7 +1,7 @@
 """Predict the next character of real texts: n-grams of section 1.5 beside the vanilla RNN of 3.5.
 
     python benchmarks/language.py [--texts news shakespeare] [--seeds 3] [--epochs 10]
-                                  [--units 256] [--threads 1] [--write]
+                                  [--units 512] [--threads 1] [--write]
 
 Each text is cut in order: 85 % to learn from, 5 % to choose by (the n-gram's order and smoothing,
 the epoch whose weights are kept), the last 10 % for the verdict, which no choice has seen. All
@@ -9,29 +9,26 @@ losses are nats a character, over the same characters: all of the test part but 
 n-gram sees the test part as one text, the network too, from an initial state.
 
 `news` comes with gensim. `shakespeare` is downloaded once, or found in the folder COMPANION_DATA.
-`--write` stores what was found in `book/recurrent/language.json`, from which section 3.5 plots;
-texts that were not asked for keep their entries.
+`--write` stores what was found for section 3.5, which plots it; texts that were not asked for keep
+their entries.
 """
 
 import argparse
 import json
-import platform
+import math
 import sys
 import time
-from pathlib import Path
 
-import gensim
 import numpy as np
 import torch
 from torch import nn
 
-import companion
-from companion import sequences
+from companion import sequences, stored
 from companion.recurrent import RNN, LanguageModel, Stack, next_token_loss, streams
 from companion.sequences import Characters, KneserNey, NGram, Vocabulary, WittenBell
 from companion.training import fit
 
-STORED = Path(__file__).parents[1] / "book" / "recurrent" / "language.json"
+SECTION = "recurrent/language"
 ORDERS = range(1, 9)
 STREAMS, TRUNCATE, RATE = 50, 50, 2e-3
 
@@ -69,19 +66,26 @@ def trained(text, seed, units, epochs):
     size = len(characters)
     layer = Stack(nn.Embedding(size, 64), RNN(64, units), nn.Linear(units, size))
     model = LanguageModel(layer, characters)
+    optimiser = torch.optim.Adam(layer.parameters(), RATE)
+
+    def lower(_, history):
+        """Let the rate fall to zero along half a wave, pass by pass."""
+        optimiser.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * len(history) / epochs)) / 2
+        print(history, file=sys.stderr)
+
     begin = time.perf_counter()
     history = fit(
         model,
         [streams(characters.encode(train), STREAMS)],
         next_token_loss,
         epochs=epochs,
-        learning_rate=RATE,
+        optimiser=optimiser,
         clip=1.0,
         truncate=TRUNCATE,
         validation=[streams(characters.encode(validation), 1)],
         patience=epochs,
         progress=False,
-        callback=lambda _, history: print(history, file=sys.stderr),
+        callback=lower,
     )
     seconds = time.perf_counter() - begin
     return {
@@ -97,34 +101,29 @@ def main():
     ask.add_argument("--texts", nargs="+", default=["news", "shakespeare"])
     ask.add_argument("--seeds", type=int, default=3)
     ask.add_argument("--epochs", type=int, default=10)
-    ask.add_argument("--units", type=int, default=256)
+    ask.add_argument("--units", type=int, default=512)
     ask.add_argument("--threads", type=int, default=1)
-    ask.add_argument("--write", action="store_true", help=f"store in {STORED.name}")
+    ask.add_argument("--write", action="store_true", help="store what section 3.5 plots")
     given = ask.parse_args()
     torch.set_num_threads(given.threads)
     for name in given.texts:
-        text = text_of(name)
+        start, text = time.perf_counter(), text_of(name)
+        found = {
+            "ngram": counted(text),
+            "rnn": [trained(text, seed, given.units, given.epochs) for seed in range(given.seeds)],
+        }
         result = {
-            "command": " ".join(["python benchmarks/language.py", *sys.argv[1:]]),
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "gensim": gensim.__version__,
-            },
-            "device": companion.device().type,
-            "threads": given.threads,
+            **stored.provenance(time.perf_counter() - start, packages=["gensim"]),
             "characters": len(text),
             "symbols": len(set(text)),
             "orders": list(ORDERS),
-            "ngram": counted(text),
             "units": given.units,
-            "rnn": [trained(text, seed, given.units, given.epochs) for seed in range(given.seeds)],
+            **found,
         }
         print(name, json.dumps(result))
         if given.write:
-            before = json.loads(STORED.read_text("utf-8")) if STORED.exists() else {}
-            STORED.write_text(json.dumps(before | {name: result}, indent=1) + "\n", "utf-8")
+            before = stored.load(SECTION) if stored.path_of(SECTION).exists() else {}
+            stored.save(SECTION, before | {name: result})
 
 
 if __name__ == "__main__":

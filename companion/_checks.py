@@ -1,5 +1,6 @@
 """Errors that name the argument, what was expected and what came."""
 
+import math
 import numbers
 
 
@@ -17,6 +18,13 @@ def real(name, value):
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r:.80}")
     return value
+
+
+def positive(name, value):
+    """Return ``value`` as a ``float`` if it is a positive, finite number."""
+    if not 0 < real(name, value) < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return float(value)
 
 
 def torch_seed(value):

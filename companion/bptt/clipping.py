@@ -1,10 +1,8 @@
 """Clipping: bound what one step's gradient may do."""
 
-import math
-
 import torch
 
-from companion._checks import real
+from companion._checks import positive
 
 
 class ClipNorm:
@@ -35,7 +33,7 @@ class ClipNorm:
     """
 
     def __init__(self, limit):
-        self.limit = _positive(limit)
+        self.limit = positive("limit", limit)
 
     def __call__(self, gradients):
         """Clip a list of tensors in place and return their norm from before."""
@@ -78,7 +76,7 @@ class ClipValue:
     """
 
     def __init__(self, limit):
-        self.limit = _positive(limit)
+        self.limit = positive("limit", limit)
 
     def __call__(self, gradients):
         """Clip a list of tensors in place and return their norm from before."""
@@ -89,9 +87,3 @@ class ClipValue:
 
     def __repr__(self):
         return f"ClipValue({self.limit})"
-
-
-def _positive(limit):
-    if not 0 < real("limit", limit) < math.inf:
-        raise ValueError(f"limit must be positive and finite, got {limit!r}")
-    return float(limit)

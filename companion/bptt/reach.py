@@ -1,6 +1,6 @@
 """How far back a remedy lets a network learn: the adding problem, longer and longer.
 
-    python -m companion.bptt.reach --out book/bptt/remedies.json [--seeds 3] [--updates 1000]
+    python -m companion.bptt.reach --write [--seeds 3] [--updates 1000]
 
 trains every remedy on sequences of 10, 20, 40, ... steps until it fails, and stores what it took.
 Equal for all: units, updates, sequences an update, clipping. The learning rate is the better one of
@@ -8,11 +8,7 @@ Equal for all: units, updates, sequences an update, clipping. The learning rate 
 """
 
 import argparse
-import json
-import platform
 import time
-from datetime import date
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import companion
+from companion import stored
 from companion._checks import at_least, one_of
 from companion.bptt.remedies import GradientNormPenalty, identity_, orthogonal_
 from companion.recurrent import Leaky, RNNCell, Unroll
@@ -206,9 +202,9 @@ def reach(name, seed, lengths=LENGTHS, updates=1000):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1000)
+    parser.add_argument("--write", action="store_true", help="store what section 4.3 plots")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # networks this small gain nothing from more
     start, found = time.perf_counter(), {}
@@ -219,16 +215,7 @@ def main():
             found[name][seed] = [a._asdict() for a in tried]
             print(f"{name:18} seed {seed}", *(f"{a.steps}: {a.updates}" for a in tried), flush=True)
     result = {
-        "command": f"python -m companion.bptt.reach --out {arguments.out} "
-        f"--seeds {arguments.seeds} --updates {arguments.updates}",
-        "date": date.today().isoformat(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "companion": companion.__version__,
-        },
-        "device": companion.device().type,
-        "seconds": round(time.perf_counter() - start),
+        **stored.provenance(time.perf_counter() - start),
         "seeds": list(range(arguments.seeds)),
         "settings": {
             "units": UNITS,
@@ -241,7 +228,8 @@ def main():
         },
         "attempts": found,
     }
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.write:
+        stored.save("bptt/remedies", result)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from companion._checks import real
+from companion._checks import positive, real
 from companion.bptt.flow import _apart, _flat, _joined, _parts
 
 __all__ = ["GradientNormPenalty", "identity_", "orthogonal_", "spectral_radius_"]
@@ -101,7 +101,7 @@ def orthogonal_(cell, gain=1.0, generator=None):
     True
     """
     weight = _recurrent_weight(cell)
-    nn.init.orthogonal_(weight, _positive("gain", gain), generator=generator)
+    nn.init.orthogonal_(weight, positive("gain", gain), generator=generator)
     return cell
 
 
@@ -145,7 +145,7 @@ def spectral_radius_(weight, radius):
         raise TypeError(f"weight must be a floating-point tensor, got {weight!r:.80}")
     if weight.ndim != 2 or weight.shape[0] != weight.shape[1] or not len(weight):
         raise ValueError(f"weight must be (H, H), got {tuple(weight.shape)}")
-    radius = _positive("radius", radius)
+    radius = positive("radius", radius)
     exact = weight.detach().to("cpu", torch.float64)
     if not exact.isfinite().all():
         raise ValueError("weight must be finite, got NaN or infinity")
@@ -234,7 +234,7 @@ class GradientNormPenalty:
                 f"cell must be a module with initial_state(batch_size), got {cell!r:.80}"
             )
         self.cell = cell
-        self.weight = _positive("weight", weight)
+        self.weight = positive("weight", weight)
         self._steps = []
         self._hook = cell.register_forward_hook(self._record, with_kwargs=True)
 
@@ -306,9 +306,3 @@ def _recurrent_weight(cell):
     if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
         raise ValueError(f"cell must have a square weight_hh, got {tuple(weight.shape)}")
     return weight
-
-
-def _positive(name, value):
-    if not 0 < real(name, value) < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return float(value)

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigs
 from torch import nn
 
 from companion._arrays import as_generator, as_numbers
-from companion._checks import at_least, real
+from companion._checks import at_least, positive, real
 from companion.recurrent import Leaky, RNNState, Stack, Unroll
 from companion.recurrent._sequence import check_batch_size, check_features
 
@@ -122,9 +122,9 @@ class EchoState(Stack):
             )
         if not math.isfinite(real("bias_scale", bias_scale)):
             raise ValueError(f"bias_scale must be finite, got {bias_scale}")
-        ridge = _positive("ridge", ridge)
+        ridge = positive("ridge", ridge)
         rng = as_generator(seed)
-        W_hh = _reservoir(units, _positive("radius", radius), sparsity, rng)
+        W_hh = _reservoir(units, positive("radius", radius), sparsity, rng)
         W_xh = input_scale.reshape(-1, 1) * rng.uniform(-1, 1, (input_size, units))
         b_h = bias_scale * rng.uniform(-1, 1, units)
 
@@ -366,9 +366,3 @@ def _spectral_radius(matrix):
         except ArpackNoConvergence:
             pass
     return float(abs(np.linalg.eigvals(core.toarray())).max())
-
-
-def _positive(name, value):
-    if not 0 < real(name, value) < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return float(value)
