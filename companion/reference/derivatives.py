@@ -1,7 +1,7 @@
 r"""Derivatives from values alone: two witnesses for a gradient that was written by hand.
 
-Central differences work for any function and lose digits by subtraction; the complex step loses
-none, and asks for a function that can be computed in complex numbers.
+Central differences work for any smooth function and lose digits by subtraction; the complex step
+loses none, and asks for a function that can be computed in complex numbers.
 
 Examples
 --------
@@ -13,11 +13,9 @@ Examples
 [3.0, 12.0]
 """
 
-import math
-
 import numpy as np
 
-from companion._checks import real
+from companion._checks import positive
 
 
 def central_differences(f, array, step=1e-5):
@@ -59,7 +57,7 @@ def central_differences(f, array, step=1e-5):
     >>> central_differences(lambda a: np.tanh(a[0]) * a[1], np.array([0.0, 2.0])).round(8).tolist()
     [2.0, 0.0]
     """
-    array, step = _point(array), _positive(step)
+    array, step = _point(array), positive("step", step)
     derivatives = np.empty_like(array)
     for place, value in np.ndenumerate(array):
         around = []
@@ -82,9 +80,10 @@ def complex_step(f, array, step=1e-30):
     Parameters
     ----------
     f : callable
-        Takes a complex array like ``array`` and returns one complex number. It must be made of
-        functions with a complex derivative: no absolute value, no real part, no conjugate, which
-        give a wrong answer. Where an entry's size decides, as in ReLU, the real part must do so.
+        Takes a complex array like ``array`` and returns one complex number, which would be real if
+        the array were. It must be made of functions with a complex derivative: no absolute value,
+        no real part, no conjugate, which give a wrong answer. Where an entry's size decides, as in
+        ReLU, the real part must do so.
     array : array of any shape
         Where to differentiate; it is copied, not changed.
     step : float
@@ -112,7 +111,7 @@ def complex_step(f, array, step=1e-30):
     >>> complex_step(lambda a: np.tanh(a[0]) * a[1], np.array([0.0, 2.0])).tolist()
     [2.0, 0.0]
     """
-    array, step = _point(array), _positive(step)
+    array, step = _point(array), positive("step", step)
     derivatives = np.empty_like(array)
     for place in np.ndindex(array.shape):
         changed = array.astype(complex)
@@ -129,12 +128,6 @@ def _point(array):
     if not np.isfinite(array).all():
         raise ValueError(f"array must be finite, got {array[~np.isfinite(array)].flat[0]}")
     return array.astype(float)
-
-
-def _positive(step):
-    if not 0 < real("step", step) < math.inf:
-        raise ValueError(f"step must be positive and finite, got {step!r}")
-    return step
 
 
 def _number(value, kinds, expectation):
