@@ -250,7 +250,7 @@ class JordanCell(nn.Module):
     References
     ----------
     Jordan (1986), Proceedings of the 8th Annual Conference of the Cognitive Science Society. His
-    state units also keep a fading trace of earlier outputs.
+    state units hold a fading sum of all earlier outputs instead.
 
     Examples
     --------
