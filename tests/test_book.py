@@ -294,7 +294,8 @@ def test_sections_exist():
     written = {
         "sequences": {"order", "feedforward", "shapes", "batches", "markov"},
         "words": {"numbers", "embedding", "context", "sampling", "vectors"},
-        "recurrent": {"cell", "training"},
+        "recurrent": {"cell", "training", "wirings", "trees", "language"},
+        "bptt": {"derivation", "gradients", "remedies", "truncation", "teacher", "reservoirs"},
     }
     for chapter, words in written.items():
         assert words <= {p.stem for p in SECTIONS if p.parent.name == chapter}, chapter
