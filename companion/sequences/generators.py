@@ -434,7 +434,8 @@ def mackey_glass(
        {1 + y_{n - \tau/\delta}^\beta} - \gamma\, y_n \right) ,
 
     and given once a unit of time. With the default numbers it settles down, to rest or to a cycle,
-    for delays up to about 16.8. Beyond, it is chaotic: mildly at 17, wildly at 30.
+    for delays up to about 16.8. Beyond, it is chaotic: its swings are nearly regular at 17, and
+    follow no visible rule at 30.
 
     Parameters
     ----------
