@@ -61,7 +61,7 @@ REMEDIES = {
     "orthogonal, tanh": Remedy(lambda *sizes: orthogonal_(RNNCell(*sizes)), 0.003),
     "ReLU": Remedy(_relu, 0.003),
     "orthogonal, ReLU": Remedy(lambda *sizes: orthogonal_(_relu(*sizes)), 0.003),
-    "penalty, ReLU": Remedy(_relu, 0.003, penalty=0.1),
+    "penalty, ReLU": Remedy(_relu, 0.003, penalty=1.0),
     "identity, ReLU": Remedy(lambda *sizes: identity_(_relu(*sizes)), 0.003),
     "leaky, ReLU": Remedy(_slow, 0.01),
 }
