@@ -6,6 +6,7 @@ wherever the package is installed. It is written by a command of the project and
 
 import json
 import platform
+import shlex
 import sys
 from datetime import date
 from importlib import metadata
@@ -120,10 +121,11 @@ def provenance(seconds, packages=()):
     """
     module = sys.modules["__main__"].__spec__
     script = Path(sys.argv[0])
-    program = f"-m {module.name}" if module else f"{script.parent.name}/{script.name}"
+    place = (Path(script.parent.name) / script.name).as_posix()
+    program = ["-m", module.name] if module else [place]
     names = ["torch", "numpy", *packages]
     return {
-        "command": " ".join(["python", program, *sys.argv[1:]]),
+        "command": shlex.join(["python", *program, *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "versions": {
             "python": platform.python_version(),

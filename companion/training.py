@@ -21,6 +21,9 @@ import companion
 from companion._checks import at_least, torch_seed
 from companion._modes import modes_kept
 from companion.bptt import ClipNorm, detached
+from companion.bptt.truncation import check_reads_ahead
+from companion.recurrent._sequence import check_lengths
+from companion.sequences.batches import IGNORED
 
 __all__ = ["History", "evaluate", "fit"]
 
@@ -269,7 +272,8 @@ def fit(
                         "loss must depend on the model's trainable parameters, got a value without "
                         "a gradient: was it detached, rounded, or computed under no_grad?"
                     )
-                step_total, step_count = _summed(fabric, mean.item() * weight, weight)
+                summed = mean.item() * weight if weight else 0.0  # the mean of nothing may be NaN
+                step_total, step_count = _summed(fabric, summed, weight)
                 if not step_count:  # a window without targets only moves the state on
                     continue
                 if not math.isfinite(step_total):
@@ -373,7 +377,8 @@ def _mean_loss(fabric, model, batches, loss, truncate):
         own = itertools.islice(batches, fabric.global_rank, None, fabric.world_size)
         for batch, carry in _cut(own, truncate, fabric):
             mean, weight = _loss(forward, fabric.to_device(batch), loss, carry)
-            total, count = total + mean.item() * weight, count + weight
+            if weight:
+                total, count = total + mean.item() * weight, count + weight
     total, count = _summed(fabric, total, count)
     if not count:
         raise ValueError("batches must hold at least one (inputs, target) to evaluate, got none")
@@ -442,8 +447,9 @@ def _in_time(batch):
             )
     lengths, steps = given.get("lengths"), len(x)
     if lengths is not None:
-        lengths = torch.as_tensor(lengths)
-        steps = min(steps, int(lengths.max()))
+        lengths = check_lengths(lengths, steps, x.shape[1])
+    if lengths is not None:
+        steps = int(lengths.max())
     return x, lengths, given.get("state"), target, steps
 
 
@@ -461,12 +467,7 @@ def _check_reads_ahead(model):
             "model must be called as model(x, state) with truncate, "
             f"got {type(model).__name__}, which takes no state"
         ) from None
-    for part in model.modules():
-        if getattr(part, "reverse", None) is True or getattr(part, "bidirectional", False):
-            raise ValueError(
-                "model must read ahead only with truncate, since a window does not know what comes "
-                f"after it, got a {type(part).__name__} that reads backwards"
-            )
+    check_reads_ahead("model", model)
 
 
 def _pair(batch):
@@ -513,8 +514,8 @@ def _loss(model, batch, loss, carry=None):
         if len(mean) != 2:
             raise TypeError(f"loss must return mean or (mean, count), got a tuple of {len(mean)}")
         mean, count = mean
-    elif isinstance(target, Tensor):
-        count = target.numel()
+    elif isinstance(target, Tensor):  # classes of -100 are left out by cross_entropy
+        count = target.numel() if target.is_floating_point() else int((target != IGNORED).sum())
     else:
         raise TypeError(
             "loss must return (mean, count) where the target is no tensor, "

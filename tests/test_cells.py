@@ -315,3 +315,29 @@ CELL = JordanCell(D, H, K)
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_a_squash_by_axis_sees_the_axes_of_a_step(axis):
+    cell = JordanCell(3, 8, 2, squash=torch.nn.Softmax(axis), dtype=torch.float64)
+    x = torch.randn(5, 4, 3, dtype=torch.float64)
+    own, _ = Unroll(cell)(x)
+    torch.testing.assert_close(cell.teacher_forced(x, own), own)
+
+
+def test_a_reset_leaves_the_squash_alone():
+    squash = torch.nn.LayerNorm(2)
+    JordanCell(3, 8, 2, squash=squash).reset_parameters()
+    assert torch.equal(squash.weight, torch.ones(2))
+
+
+@pytest.mark.parametrize("layer", [Unroll(RNNCell(3, 4)), RNN(3, 4)])
+def test_leaky_takes_no_layer(layer):
+    with pytest.raises(TypeError, match="cell must be a module with cell"):
+        Leaky(layer, 0.5)
+
+
+def test_a_leaky_cell_inside_rnn_can_be_moved():
+    layer = RNN(3, 4)
+    layer.stack[0].cell = Leaky(RNNCell(3, 4), 0.5)
+    assert layer.double()(torch.ones(2, 1, 3, dtype=torch.float64))[0].dtype == torch.float64

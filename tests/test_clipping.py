@@ -103,3 +103,17 @@ def test_fit_takes_a_number_or_a_part():
     assert step(None) == pytest.approx([6.0, 8.0])
     assert step(1.0) == step(ClipNorm(1.0)) == pytest.approx([0.6, 0.8], rel=1e-5)
     assert step(ClipValue(7.0)) == pytest.approx([6.0, 7.0])
+
+
+def test_a_norm_at_or_below_the_limit_is_left_alone():
+    for limit in (6e-7, 5e-7):
+        gradient = torch.tensor([3e-7, 4e-7], dtype=torch.float64)
+        ClipNorm(limit)([gradient])
+        assert gradient.tolist() == [3e-7, 4e-7]
+
+
+@pytest.mark.parametrize("clip", [ClipNorm(1.0), ClipValue(0.5)])
+def test_gradients_may_come_one_by_one(clip):
+    gradients = [torch.tensor([3.0]), torch.tensor([4.0])]
+    assert clip(g for g in gradients).item() == 5.0
+    assert max(g.item() for g in gradients) < 1

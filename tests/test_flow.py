@@ -389,3 +389,10 @@ def test_a_derivative_that_is_infinite_is_named():
     cell = Root(3, 4, bias=False)
     with pytest.raises(ValueError, match="cell must have finite derivatives, got others at step 1"):
         GradientFlow(cell, X).norms()
+
+
+@pytest.mark.parametrize("measure", [gradient_by_lag, weight_gradient_by_step])
+def test_a_loss_of_something_else_is_refused(measure):
+    other = torch.ones(1, requires_grad=True)
+    with pytest.raises(ValueError, match="loss must depend on y"):
+        measure(RNNCell(3, 4), torch.randn(3, 1, 3), lambda y: other.sum())

@@ -444,3 +444,37 @@ def test_fit_trains_it_with_a_carried_state(seed):
     fit(model, data, next_token_loss, epochs=15, learning_rate=0.02, truncate=10, progress=False)
     assert model.perplexity([text]) < 1.3 < before
     assert model.generate("a bad c", 12, seed=0, temperature=0)[0] == "ab a bad cab"
+
+
+def test_ids_of_any_whole_type_are_read():
+    class Bytes:
+        def encode(self, text):
+            return np.frombuffer(text.encode(), np.uint8)
+
+        def decode(self, ids):
+            return bytes(ids).decode("latin1")
+
+        def __len__(self):
+            return 256
+
+    layer = Stack(nn.Embedding(256, 8), RNN(8, 8), nn.Linear(8, 256))
+    text, _ = LanguageModel(layer, Bytes()).generate("abc", 3, seed=0)
+    assert len(text) == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (torch.tensor([[0, -100]]), ValueError, "target must be ids from 0 to 3, got -100 to 0"),
+        (torch.tensor([[0, 4]]), ValueError, "target must be ids from 0 to 3, got 0 to 4"),
+        (torch.zeros(1, 2), TypeError, "target must hold whole numbers, got dtype torch.float32"),
+    ],
+)
+def test_targets_that_are_no_tokens_are_named(target, error, message):
+    with pytest.raises(error, match=message):
+        next_token_loss(torch.zeros(1, 2, 4), target)
+
+
+def test_targets_of_another_whole_type_count():
+    logits, target = torch.randn(3, 2, 4), torch.randint(4, (3, 2))
+    assert next_token_loss(logits, target.int()) == next_token_loss(logits, target)

@@ -1,5 +1,6 @@
 """Starting weights against their definitions, the penalty against arithmetic by hand."""
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -419,3 +420,32 @@ def test_clipping_keeps_an_explosion_from_the_weights():
     after = torch.cat([w.detach().cpu().flatten() for w in model.parameters()])
     assert history.gradient_norm_max[0] > 1000
     assert (after - before).norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_record_that_no_loss_reaches_does_not_count():
+    torch.manual_seed(0)
+    cell = RNNCell(2, 4)
+    penalty, layer, x = GradientNormPenalty(cell), Unroll(cell, loop=True), torch.randn(6, 3, 2)
+    layer(torch.randn(5, 7, 2))  # of another size, and never asked about
+    stale = penalty(layer(x)[0].sum())
+    torch.testing.assert_close(stale, penalty(layer(x)[0].sum()))
+
+
+def test_a_model_with_a_record_can_be_copied():
+    cell = RNNCell(2, 4)
+    GradientNormPenalty(cell)
+    layer = Unroll(cell, loop=True)
+    layer(torch.randn(6, 3, 2))
+    assert torch.equal(copy.deepcopy(layer).cell.weight_hh, cell.weight_hh)
+
+
+def test_weights_that_are_computed_cannot_be_set():
+    cell = torch.nn.utils.parametrizations.weight_norm(RNNCell(3, 4), "weight_hh")
+    for start in (identity_, orthogonal_):
+        with pytest.raises(ValueError, match="weight_hh as a parameter of its own"):
+            start(cell)
+
+
+def test_a_layer_is_no_cell():
+    with pytest.raises(TypeError, match="cell must be a module with cell"):
+        GradientNormPenalty(Unroll(RNNCell(2, 4)))

@@ -1,6 +1,7 @@
 """companion.bptt's teacher forcing: scheduled sampling, schedules, errors of a free run."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from companion.bptt import (
     running_errors,
 )
 from companion.recurrent import RNN, Stack, free_run
+from companion.training import evaluate
 
 
 def forecaster(seed=0, units=6):
@@ -30,7 +32,8 @@ def test_probability_1_is_the_layer_itself():
     layer, x = forecaster(), sequences()
     y, state = ScheduledSampling(layer)(x)
     expected, end = layer(x)
-    assert torch.equal(y, expected) and torch.equal(state[0], end[0])
+    assert torch.equal(y, expected) and torch.equal(state.layer[0], end[0])
+    assert torch.equal(state.y, y[-1:])
 
 
 def test_probability_0_runs_free_from_the_second_step_on():
@@ -39,7 +42,7 @@ def test_probability_0_runs_free_from_the_second_step_on():
     for y, state in (model(x), model.eval()(x)):
         torch.testing.assert_close(y, free_run(layer, x[:1], len(x)))
         fed = torch.cat([x[:1], y[:-1]])
-        torch.testing.assert_close(state[0], layer(fed)[1][0])
+        torch.testing.assert_close(state.layer[0], layer(fed)[1][0])
 
 
 def test_coins_are_tossed_for_each_step_of_each_sequence():
@@ -89,13 +92,36 @@ def test_feedback_may_keep_what_is_known_and_choose_words():
     torch.testing.assert_close(words(fed)[0], scores)
 
 
-def test_the_state_goes_on_from_call_to_call():
+@pytest.mark.parametrize("probability", [0, 1])
+def test_pieces_give_what_one_call_gives(probability):
     layer, x = forecaster(), sequences()
-    model = ScheduledSampling(layer, 0)
+    model = ScheduledSampling(layer, probability)
     y, state = model(x[:4])
-    first = torch.cat([y[-1:].detach(), x[5:]])
-    rest, _ = model(first, state)
+    rest, _ = model(x[4:], state)
     torch.testing.assert_close(torch.cat([y, rest]), model(x)[0])
+    batches = [(x, sequences(seed=2))]
+    whole = evaluate(model, batches, nn.functional.mse_loss)
+    assert evaluate(model, batches, nn.functional.mse_loss, truncate=2) == pytest.approx(whole)
+
+
+def test_it_can_be_pickled():
+    model = ScheduledSampling(forecaster(), 0)
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(model(sequences())[0], again(sequences())[0])
+
+
+@pytest.mark.parametrize("layer", [RNN(2, 2, batch_first=True), RNN(2, 2, bidirectional=True)])
+def test_layers_that_cannot_go_step_by_step_are_refused(layer):
+    with pytest.raises(ValueError, match="layer must be time first|layer must read ahead only"):
+        ScheduledSampling(layer, 0)
+    with pytest.raises(ValueError, match="layer must be time first|layer must read ahead only"):
+        running_errors(layer, torch.ones(4, 3, 2), 2)
+
+
+def test_a_state_of_the_layer_alone_is_refused():
+    layer = forecaster()
+    with pytest.raises(TypeError, match="state must be a SampledState, got tuple"):
+        ScheduledSampling(layer, 0)(sequences(), layer.initial_state(5))
 
 
 def test_errors_forced_and_free():

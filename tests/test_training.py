@@ -901,3 +901,40 @@ def test_clipping_by_another_part():
     history = quiet(model, [(column(1), column(10))], mse_loss, epochs=1, optimiser=SGD,
                     clip=ClipValue(2.0))
     assert model.w.item() == pytest.approx(0.2) and history.gradient_norm == pytest.approx([20])
+
+
+def test_truncation_checks_lengths_and_the_batch_axis():
+    x, target = long_batch(9)
+    real = torch.ones(9, 4, dtype=torch.bool)
+    for lengths in ([0, 3, 6, 9], [99, 3, 6, 9], [], [3, 6, 9]):
+        batch = ({"x": x, "lengths": lengths}, (target, real))
+        with pytest.raises(ValueError, match="lengths must"):
+            quiet(sequence_model(), [batch], MaskedLoss(mse_loss), epochs=1, truncate=4)
+    model = RNN(2, 3, batch_first=True, dtype=torch.float64)
+    with pytest.raises(ValueError, match="model must be time first"):
+        quiet(model, [(x, target)], mse_loss, epochs=1, truncate=4)
+
+
+def test_classes_that_are_left_out_do_not_count():
+    torch.manual_seed(0)
+    scores = torch.nn.Parameter(torch.randn(6, 3))
+    target = torch.tensor([0, 1, -100, -100, -100, 2])
+
+    class Table(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scores = scores
+
+        def forward(self, x, state=None):
+            return self.scores[x[:, 0]], state
+
+    rows = torch.arange(6)[:, None]
+    expected = cross_entropy(scores, target).item()
+    whole = [(rows, target[:, None])]
+
+    def loss(prediction, target):
+        return cross_entropy(prediction, target.flatten())
+
+    assert evaluate(Table(), whole, loss, truncate=1) == pytest.approx(expected)
+    pieces = [(rows[i : i + 3], target[i : i + 3]) for i in (0, 3)]
+    assert evaluate(Table(), pieces, cross_entropy) == pytest.approx(expected)

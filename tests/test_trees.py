@@ -371,3 +371,31 @@ def test_any_table_of_children_is_a_forest_or_a_named_error(data):
         waiting += [c for c in children[reached[-1]] if c >= 0]
     assert sorted(reached) == list(range(count)) and len(trees.roots) == 1
     assert leaves.count(0) == leaves.count(-1) + 1
+
+
+def test_inference_first_and_training_later():
+    trees, layer = Trees.nested([((0, 1), 2)]), Recursive(TreeCell(4))
+    x = torch.randn(3, 4, requires_grad=True)
+    with torch.inference_mode():
+        layer(x, trees)
+    layer(x, trees)[0].sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_arrays_that_plans_are_made_of_are_read_only():
+    trees = Trees.nested([(0, 1)])
+    with pytest.raises(ValueError, match="read-only"):
+        trees.leaves[1] = 2
+
+
+def test_sizes_whose_sum_wraps_round_are_refused():
+    with pytest.raises(ValueError, match="sizes must be positive and add up to the 1 nodes"):
+        Trees([[-1, -1]], [0], [2**63 - 1, 2**63 - 1, 3])
+
+
+def test_children_that_do_not_fit_are_named():
+    cell, ones = TreeCell(4), torch.ones(2, 4)
+    with pytest.raises(TypeError, match="left must be a TreeState, got Tensor"):
+        cell(ones, ones)
+    with pytest.raises(ValueError, match="right.h must have 2 rows"):
+        cell(TreeState(ones), TreeState(torch.ones(3, 4)))

@@ -230,7 +230,7 @@ LONG = """
 def test_a_long_sequence_trains_in_bounded_memory():
     """The peak of a whole process; the last run, not truncated, shows that it would be seen."""
     pytest.importorskip("resource")
-    steps = 10_000
+    steps = 30_000
     script = textwrap.dedent(LONG).format(mac=sys.platform == "darwin", steps=steps)
     run = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
@@ -242,3 +242,19 @@ def test_a_long_sequence_trains_in_bounded_memory():
     states = steps * 4 * 64 * 4  # bytes of all hidden states
     assert long - short < 2 * sequence + 0.5 * states
     assert whole - long > 2 * states
+
+
+def test_a_tensor_changed_in_place_is_noticed_inside_the_count():
+    w = torch.ones(3, requires_grad=True)
+    with SavedForBackward():
+        y = w.exp()
+        y += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_expanded_tensors_count_what_they_hold():
+    a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
+    with SavedForBackward() as saved:
+        (a.expand(1000) * b.expand(1000)).sum()
+    assert saved.peak == 8

@@ -17,6 +17,7 @@ from .remedies import GradientNormPenalty, identity_, orthogonal_, spectral_radi
 from .reservoir import EchoState
 from .teacher import (
     RunningErrors,
+    SampledState,
     ScheduledSampling,
     exponential_decay,
     inverse_sigmoid_decay,
@@ -34,6 +35,7 @@ __all__ = [
     "LagGradient",
     "RunningErrors",
     "SavedForBackward",
+    "SampledState",
     "ScheduledSampling",
     "detached",
     "exponential_decay",

@@ -37,8 +37,9 @@ class ClipNorm:
 
     def __call__(self, gradients):
         """Clip a list of tensors in place and return their norm from before."""
+        gradients = list(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
-        scale = (self.limit / (norm + 1e-6)).clamp(max=1)
+        scale = (self.limit / norm).clamp(max=1)
         for gradient in gradients:
             gradient.mul_(scale.to(gradient.device))
         return norm
@@ -80,6 +81,7 @@ class ClipValue:
 
     def __call__(self, gradients):
         """Clip a list of tensors in place and return their norm from before."""
+        gradients = list(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
         for gradient in gradients:
             gradient.clamp_(-self.limit, self.limit)

@@ -11,7 +11,8 @@ class SavedForBackward:
     Inside a ``with`` block every tensor saved for a backward pass is counted once, however many
     operations need it, until the last graph that holds it is gone. It is told from others by its
     place in memory and its size: the weights are counted too, and a part of a saved tensor counts
-    beside it. Numbers and data that no gradient asks for are not in the count.
+    beside it. Sparse tensors are not counted, and of two blocks inside each other only the inner
+    one counts. Numbers and data that no gradient asks for are not in the count.
 
     Attributes
     ----------
@@ -33,7 +34,7 @@ class SavedForBackward:
     def __init__(self):
         self.now = self.peak = 0
         self._holders = {}  # how many operations hold what lies at a place
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda kept: kept.tensor)
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, _Kept.unpack)
 
     def __enter__(self):
         self._hooks.__enter__()
@@ -43,7 +44,10 @@ class SavedForBackward:
         return self._hooks.__exit__(*error)
 
     def _pack(self, tensor):
-        place, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        if tensor.layout is not torch.strided:
+            return _Kept(tensor.detach())  # not counted
+        size = tensor.numel() * tensor.element_size()
+        place, size = tensor.data_ptr(), min(size, tensor.untyped_storage().nbytes())
         kept = _Kept(tensor.detach())  # an output with its past would hold itself for ever
         weakref.finalize(kept, self._release, (place, size))
         if (place, size) not in self._holders:
@@ -63,4 +67,12 @@ class _Kept:
     """A saved tensor, in an object whose end can be noticed."""
 
     def __init__(self, tensor):
-        self.tensor = tensor
+        self.tensor, self.version = tensor, tensor._version
+
+    def unpack(self):
+        if self.tensor._version != self.version:  # autograd leaves this check to its hooks
+            raise RuntimeError(
+                "a tensor needed for the backward pass was modified by an inplace operation, "
+                f"{tuple(self.tensor.shape)}"
+            )
+        return self.tensor

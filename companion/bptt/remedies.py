@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from companion._checks import positive, real
 from companion.bptt.flow import _apart, _flat, _joined, _parts
+from companion.recurrent import Unroll
 
 __all__ = ["GradientNormPenalty", "identity_", "orthogonal_", "spectral_radius_"]
 
@@ -196,7 +197,7 @@ class GradientNormPenalty:
 
     The object records what its cell does, from its making until ``remove()``, wherever gradients
     are kept; each call takes the record and empties it. ``fit(..., penalty=GradientNormPenalty(
-    cell))`` calls it once a step.
+    cell))`` calls it once a step. Mixed precision is not supported.
 
     Parameters
     ----------
@@ -229,10 +230,7 @@ class GradientNormPenalty:
     """
 
     def __init__(self, cell, weight=1.0):
-        if not isinstance(cell, nn.Module) or not hasattr(cell, "initial_state"):
-            raise TypeError(
-                f"cell must be a module with initial_state(batch_size), got {cell!r:.80}"
-            )
+        Unroll(cell)  # says what is no cell
         self.cell = cell
         self.weight = positive("weight", weight)
         self._steps = []
@@ -258,6 +256,8 @@ class GradientNormPenalty:
                 "recorded runs step by step, Unroll(cell, loop=True)"
             )
         ends = [part for _, _, end in steps for part in _parts(end)]
+        if not isinstance(mean, Tensor) or not mean.requires_grad:
+            raise ValueError(f"mean must be a tensor with a gradient, got {mean!r:.80}")
         found = torch.autograd.grad(mean, ends, retain_graph=True, allow_unused=True)
         if all(gradient is None for gradient in found):
             raise ValueError("mean must depend on the cell's states, got a loss that does not")
@@ -279,7 +279,11 @@ class GradientNormPenalty:
         d_end = torch.where(reached, d_end / unit, 1.0)
         d_start = torch.autograd.grad(end, inputs, d_end, create_graph=True, materialize_grads=True)
         ratio = _flat(d_start).norm(dim=1) / d_end.norm(dim=1)
-        return self.weight * ((ratio - 1) ** 2)[reached[:, 0]].sum() / len(steps[0][0])
+        share = torch.cat([ratio.new_full((len(x_t),), 1 / len(x_t)) for x_t, _, _ in steps])
+        return self.weight * (share * (ratio - 1) ** 2)[reached[:, 0]].sum()
+
+    def __getstate__(self):
+        return self.__dict__ | {"_steps": []}  # a copy begins without a record
 
     def remove(self):
         """Stop recording and forget what was recorded."""
@@ -303,6 +307,11 @@ def _recurrent_weight(cell):
     weight = getattr(cell, "weight_hh", None)
     if not isinstance(weight, Tensor):
         raise TypeError(f"cell must have recurrent weights weight_hh, got {type(cell).__name__}")
+    if not isinstance(weight, nn.Parameter):
+        raise ValueError(
+            "cell must have weight_hh as a parameter of its own, got one that is computed from "
+            "others (parametrised or pruned), which cannot be set"
+        )
     if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
         raise ValueError(f"cell must have a square weight_hh, got {tuple(weight.shape)}")
     return weight

@@ -8,7 +8,27 @@ from torch import Tensor, nn
 
 from companion._checks import at_least, real
 from companion._modes import modes_kept
+from companion.bptt.truncation import check_reads_ahead
 from companion.recurrent import free_run
+
+
+class SampledState(NamedTuple):
+    """What ``ScheduledSampling`` hands on from call to call.
+
+    Attributes
+    ----------
+    layer : object
+        The layer's own state.
+    y : Tensor of shape (1, B, ...)
+        Its last output, which may be the next input.
+    """
+
+    layer: object
+    y: Tensor
+
+
+def _own_output(y, x):
+    return y.detach()
 
 
 class ScheduledSampling(nn.Module):
@@ -22,9 +42,10 @@ class ScheduledSampling(nn.Module):
         \end{cases}
         \qquad \hat y_t, s_t = \mathrm{layer}(\tilde x_t, s_{t-1})
 
-    The coin is tossed anew for every step of every sequence; the first input is always the true
-    one. Probability 1 is teacher forcing, and one call of the layer; 0 is a network that runs on
-    its own outputs from the second step on, in training and in evaluation alike.
+    The coin is tossed anew for every step of every sequence; the first input of a sequence is
+    always the true one, that of a call that goes on from a state is tossed for too. Probability 1
+    is teacher forcing, and one call of the layer; 0 is a network that runs on its own outputs from
+    the second step on, in training and in evaluation alike.
 
     Parameters
     ----------
@@ -69,10 +90,11 @@ class ScheduledSampling(nn.Module):
         super().__init__()
         if not isinstance(layer, nn.Module):
             raise TypeError(f"layer must be a module, got {type(layer).__name__}")
+        check_reads_ahead("layer", layer)
         if feedback is not None and not callable(feedback):
             raise TypeError(f"feedback must be callable or None, got {feedback!r:.80}")
         self.layer, self.generator = layer, generator
-        self.feedback = (lambda y, x: y.detach()) if feedback is None else feedback
+        self.feedback = _own_output if feedback is None else feedback
         self.probability = probability
 
     @property
@@ -93,27 +115,36 @@ class ScheduledSampling(nn.Module):
         ----------
         x : Tensor of shape (T, B, ...)
             The true inputs, time first.
-        state : optional
-            The layer's state before the first step.
+        state : SampledState, optional
+            What an earlier call returned, to go on from there.
 
         Returns
         -------
         y : Tensor of shape (T, B, ...)
             The outputs.
-        state : optional
-            The layer's state after the last step.
+        state : SampledState
+            The layer's state after the last step, and the last output.
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
         if x.dim() < 2 or not x.shape[0]:
             raise ValueError(f"x must be (T, B, ...) with T at least 1, got {tuple(x.shape)}")
+        if state is None:
+            state, y = None, None
+        elif isinstance(state, SampledState):
+            state, y = state
+        else:
+            raise TypeError(f"state must be a SampledState, got {type(state).__name__}")
         if self.probability == 1:
-            return self.layer(x, state)
+            y, state = self.layer(x, state)
+            return y, SampledState(state, y[-1:])
         coins = torch.rand(x.shape[:2], generator=self.generator, device="cpu").to(x.device)
         true = (coins < self.probability).reshape(x.shape[:2] + (1,) * (x.dim() - 2))
-        y, state = self.layer(x[:1], state)
-        outputs = [y]
-        for t in range(1, len(x)):
+        outputs = []
+        if y is None:
+            y, state = self.layer(x[:1], state)
+            outputs.append(y)
+        for t in range(len(outputs), len(x)):
             own = self.feedback(y, x[t : t + 1])
             if own.shape != x[:1].shape:
                 raise ValueError(
@@ -122,7 +153,7 @@ class ScheduledSampling(nn.Module):
                 )
             y, state = self.layer(torch.where(true[t], x[t : t + 1], own), state)
             outputs.append(y)
-        return torch.cat(outputs), state
+        return torch.cat(outputs), SampledState(state, y)
 
     def extra_repr(self):
         return f"probability={self.probability:g}"
@@ -160,8 +191,8 @@ def linear_decay(step, slope, least=0.0):
     >>> [linear_decay(i, 0.25) for i in (0, 2, 8)]
     [1.0, 0.5, 0.0]
     """
-    if real("slope", slope) < 0:
-        raise ValueError(f"slope must be at least 0, got {slope!r}")
+    if not 0 <= real("slope", slope) < math.inf:
+        raise ValueError(f"slope must be at least 0 and finite, got {slope!r}")
     if not 0 <= real("least", least) <= 1:
         raise ValueError(f"least must be from 0 to 1, got {least!r}")
     return float(max(least, 1 - slope * at_least("step", step, 0)))
@@ -301,6 +332,7 @@ def running_errors(layer, x, past):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
     if x.dim() != 3:
         raise ValueError(f"x must be (T, B, D), got {tuple(x.shape)}")
+    check_reads_ahead("layer", layer)
     past = at_least("past", past, 1)
     if past >= len(x):
         raise ValueError(f"past must be below T = {len(x)}, got {past}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .._checks import at_least, one_of
 from . import _fused
 from ._sequence import check_batch_size, check_features, check_state
+from .layers import Unroll
 
 _PHI = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -15,7 +16,7 @@ _PHI = {"tanh": torch.tanh, "relu": torch.relu}
 def _draw(cell, generator):
     """Draw every weight of ``cell`` as PyTorch does, by the number of its hidden units."""
     bound = cell.hidden_size**-0.5
-    for weight in cell.parameters():
+    for weight in cell.parameters(recurse=False):  # a part of the cell draws its own
         nn.init.uniform_(weight, -bound, bound, generator=generator)
 
 
@@ -387,7 +388,8 @@ class JordanCell(nn.Module):
     def _output(self, x, before):
         """The step's equation: for one step, or for many that do not depend on each other."""
         h = _PHI[self.nonlinearity](x @ self.W_xh + before @ self.W_yh + self.b_h)
-        return self.squash(h @ self.W_hy + self.b_y)
+        y = h @ self.W_hy + self.b_y
+        return self.squash(y.flatten(0, -2)).reshape(y.shape)  # rows: axes are those of a step
 
     def extra_repr(self):
         bias = "" if self.bias else ", bias=False"
@@ -438,11 +440,7 @@ class Leaky(nn.Module):
 
     def __init__(self, cell, leak, *, learned=False):
         super().__init__()
-        if not (isinstance(cell, nn.Module) and hasattr(cell, "initial_state")):
-            raise TypeError(
-                "cell must be a module with cell(x_t, state) and initial_state(batch_size), "
-                f"got {type(cell).__name__}"
-            )
+        Unroll(cell)  # says what is no cell
         like = cell.initial_state(1)[0]
         leak = _leaks(leak, like, below=learned)
         self.cell = cell

@@ -88,9 +88,10 @@ def next_token_loss(logits, target):
     Raises
     ------
     TypeError
-        If one of them is no tensor.
+        If one of them is no tensor, or the target holds no whole numbers.
     ValueError
-        If the target has not one token a step of each sequence. ``cross_entropy`` by itself takes
+        If the target holds no token or one that is not below V, or has not one a step of each
+        sequence. ``cross_entropy`` by itself takes
         the second axis for the classes and says nothing where it happens to be as long as V.
 
     Examples
@@ -108,7 +109,16 @@ def next_token_loss(logits, target):
             "target must be (T, B) and logits (T, B, V), "
             f"got {tuple(target.shape)} and {tuple(logits.shape)}"
         )
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+    if target.is_floating_point() or target.dtype == torch.bool or target.is_complex():
+        raise TypeError(f"target must hold whole numbers, got dtype {target.dtype}")
+    if not target.numel():
+        raise ValueError(f"target must hold at least one token, got {tuple(target.shape)}")
+    if target.min() < 0 or target.max() >= logits.shape[2]:
+        raise ValueError(
+            f"target must be ids from 0 to {logits.shape[2] - 1}, "
+            f"got {target.min().item()} to {target.max().item()}"
+        )
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten().long())
 
 
 def next_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
@@ -439,7 +449,8 @@ class LanguageModel(nn.Module):
             As for ``next_probabilities``; a temperature of 0 always takes the most probable token.
         state : Reading, optional
             What an earlier call returned: the prompt, which may then be empty, follows on what was
-            read and written there. Two calls with one generator write what one longer call does.
+            read and written there. Two calls with one generator draw the tokens that one longer
+            call does; where a character may take several tokens, the text could end within one.
 
         Returns
         -------
@@ -519,7 +530,7 @@ class LanguageModel(nn.Module):
 
     def _tensor(self, ids):
         device = next((weight.device for weight in self.layer.parameters()), None)
-        return torch.as_tensor(np.asarray(ids), device=device)
+        return torch.as_tensor(np.asarray(ids).astype(np.int64), device=device)
 
 
 def _draw(rng, p):

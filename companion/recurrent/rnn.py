@@ -237,6 +237,8 @@ class RNN(nn.Module):
 
         It runs by itself when the layer is made or moved; call it after a ``deepcopy``.
         """
+        if not self._has_kernel():
+            return
         names, weights = zip(*self._torch_parameters(), strict=True)
         if all(weight.is_cuda and isinstance(weight, nn.Parameter) for weight in weights):
             _fused.flatten(self._empty_torch(device="meta"), names, weights)

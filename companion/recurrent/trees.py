@@ -72,7 +72,8 @@ class Trees:
         count = len(self.children)
         self.leaves = _whole("leaves", leaves, (count,))
         self.sizes = _whole("sizes", [count] if sizes is None else sizes, (None,))
-        if (self.sizes < 1).any() or self.sizes.sum() != count or not count:
+        out = (self.sizes < 1) | (self.sizes > count)  # a sum of huge ones would wrap round
+        if out.any() or self.sizes.sum() != count or not count:
             raise ValueError(
                 f"sizes must be positive and add up to the {count} nodes, got {_few(self.sizes)}"
             )
@@ -80,6 +81,8 @@ class Trees:
         parents = self._parents(tree)
         self.roots = self._only_roots(parents, tree)
         self.heights = self._levels(parents)
+        for array in (self.children, self.leaves, self.sizes):
+            array.flags.writeable = False  # plans are made of them once
         self._plans = {}  # by device
 
     @classmethod
@@ -235,7 +238,8 @@ class Trees:
             Index tensors on ``device``.
         """
         if device not in self._plans:
-            self._plans[device] = self._plan(device)
+            with torch.inference_mode(False):  # the plan may serve training later
+                self._plans[device] = self._plan(device)
         return self._plans[device]
 
     def _plan(self, device):
@@ -399,8 +403,13 @@ class TreeCell(nn.Module):
         TreeState
             The parents' state, (n, H).
         """
+        for name, state in (("left", left), ("right", right)):
+            if not isinstance(state, TreeState):
+                raise TypeError(f"{name} must be a TreeState, got {type(state).__name__}")
         check_features("left.h", left.h, ("n",), self.size, self.weight)
         check_features("right.h", right.h, ("n",), self.size, self.weight)
+        if len(left.h) != len(right.h):
+            raise ValueError(f"right.h must have {len(left.h)} rows as left.h, got {len(right.h)}")
         a = F.linear(torch.cat([left.h, right.h], 1), self.weight, self.bias)
         return TreeState(torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a))
 
