@@ -480,7 +480,8 @@ class Leaky(nn.Module):
             state = self.initial_state(len(x_t))
         new = self.cell(x_t, state)
         h = (1 - self.leak) * state[0] + self.leak * new[0]
-        return type(new)(h, *new[1:])
+        fields = (h,) + tuple(new)[1:]  # a plain tuple, which torch 2.6 can compile
+        return type(new)(*fields)
 
     def extra_repr(self):
         leak = f"leak={self.leak.item():.3g}" if self.leak.dim() == 0 else "one leak an output"
